@@ -1,0 +1,153 @@
+"""``kubenet lab``: clusters of network namespaces on this machine."""
+
+import sys
+import time
+from collections.abc import Iterable, Sequence
+
+import click
+
+from kubenet.cli.output import OUTPUT, print_json, print_table
+from kubenet.errors import InvalidInput
+
+NAME = click.option(
+    "-n", "--name", "name", envvar="KUBENET_LAB", help="The lab; needed only when several run. [env: KUBENET_LAB]"
+)
+
+
+@click.group()
+def lab() -> None:
+    """Clusters of network namespaces on this machine.
+
+    A lab is a real cluster: an API server, controllers, a scheduler, and on every node a node agent, a CNI plugin, a service proxy
+    and a DNS server. The machine's own links, rules and settings are never touched.
+    """
+
+
+@lab.command()
+@click.option("-n", "--name", default="demo", show_default=True, envvar="KUBENET_LAB", help="A name for the lab.")
+@click.option("--nodes", default=3, show_default=True, help="How many nodes.")
+@click.option(
+    "--balance",
+    type=click.Choice(["random", "round-robin"]),
+    default="random",
+    show_default=True,
+    help="How Services without an annotation choose a backend.",
+)
+def up(name: str, nodes: int, balance: str) -> None:
+    """Boot a lab; it runs in the background until 'kubenet lab down'."""
+    from labs import control
+    from labs.topology import LabSpec
+
+    began = time.monotonic()
+    server = control.up(LabSpec(name, nodes, balance))
+    print(f"lab {name!r}: {nodes} nodes ready in {time.monotonic() - began:.2f} s, API server {server}")
+    print(f"Try:  kubenet lab status    kubectl --server {server} get nodes", file=sys.stderr)
+
+
+@lab.command()
+@NAME
+@click.option("--all", "everything", is_flag=True, help="Every lab of this machine.")
+def down(name: str | None, everything: bool) -> None:
+    """Remove a lab and all it made, whatever state it is in."""
+    from labs import control, ledger
+
+    for each in ledger.names() if everything else [name or control.only_lab()]:
+        began = time.monotonic()
+        control.down(each)
+        print(f"lab {each!r}: gone in {time.monotonic() - began:.2f} s")
+
+
+@lab.command("list")
+@OUTPUT
+def list_labs(output: str) -> None:
+    """Show the labs of this machine."""
+    from labs import control, ledger
+
+    found = [control.status(name) for name in ledger.names()]
+    rows = [
+        {"name": s.ledger.name, "phase": phase(s.ledger.phase, s.running), "nodes": len(s.ledger.nodes)}
+        for s in found
+    ]
+    if output == "json":
+        print_json("LabList", {"items": rows})
+    else:
+        print_table(("NAME", "PHASE", "NODES"), [(r["name"], r["phase"], r["nodes"]) for r in rows])
+
+
+@lab.command()
+@NAME
+@OUTPUT
+def status(name: str | None, output: str) -> None:
+    """Show the nodes, pods and Services of a lab. The exit code is 1 unless it runs and all nodes are ready."""
+    from labs import control
+
+    found = control.status(name or control.only_lab())
+    shown = phase(found.ledger.phase, found.running)
+    nodes = [(node.metadata.name, _ready(node.status.conditions), node.spec.pod_cidr) for node in found.nodes]
+    pods = [
+        (pod.metadata.key, pod.status.phase, pod.status.pod_ip, pod.spec.node_name) for pod in found.pods
+    ]
+    services = [(svc.metadata.key, svc.spec.cluster_ip) for svc in found.services]
+    if output == "json":
+        print_json(
+            "Lab",
+            {
+                "name": found.ledger.name,
+                "phase": shown,
+                "server": found.ledger.server,
+                "nodes": _dicts(("name", "ready", "podCIDR"), nodes),
+                "pods": _dicts(("pod", "phase", "ip", "node"), pods),
+                "services": _dicts(("service", "clusterIP"), services),
+            },
+        )
+    else:
+        print(f"lab {found.ledger.name!r}: {shown}, API server {found.ledger.server or 'not up'}\n")
+        print_table(("NODE", "READY", "POD CIDR"), nodes)
+        print()
+        print_table(("POD", "PHASE", "IP", "NODE"), pods)
+        print()
+        print_table(("SERVICE", "CLUSTER IP"), services)
+    healthy = shown == "ready" and bool(nodes) and all(ready == "yes" for _, ready, _ in nodes)
+    sys.exit(0 if healthy else 1)
+
+
+@lab.command("exec", context_settings={"ignore_unknown_options": True})
+@NAME
+@click.argument("target")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+def exec_command(name: str | None, target: str, command: Sequence[str]) -> None:
+    """Run COMMAND inside TARGET: a node (node-1), the wire, or a pod ([NAMESPACE/]POD).
+
+    The program comes from the machine, so every tool it has works in every namespace:
+    kubenet lab exec node-1 -- ip route
+    """
+    from labs import control, inside
+
+    if not command:
+        raise InvalidInput(f"nothing to run in {target}", f"kubenet lab exec {target} -- ip address")
+    inside.become(name or control.only_lab(), target, list(command))
+
+
+@lab.command()
+@NAME
+def kubeconfig(name: str | None) -> None:
+    """Print a kubeconfig for the lab: kubenet lab kubeconfig > FILE; kubectl --kubeconfig FILE get pods"""
+    from labs import control
+    from labs.kubeconfig import kubeconfig_text
+
+    chosen = name or control.only_lab()
+    print(kubeconfig_text(chosen, control.client_of(chosen).server), end="")
+
+
+def phase(written: str, running: bool) -> str:
+    """Return what to call a lab whose ledger says ``written``."""
+    return written if running else "dead"
+
+
+def _ready(conditions: Iterable[object]) -> str:
+    wanted = [c for c in conditions if getattr(c, "type", "") == "Ready"]
+    return "yes" if wanted and getattr(wanted[0], "status", "") == "True" else "no"
+
+
+def _dicts(names: Sequence[str], rows: Iterable[Sequence[str]]) -> list[dict[str, str]]:
+    return [dict(zip(names, row, strict=True)) for row in rows]

@@ -1,0 +1,117 @@
+"""The ``kubenet`` command: composes everything, imports lazily.
+
+A command's module is imported only when that command runs, so that ``kubenet --help`` costs an interpreter and click. The exit
+codes are a promise: see docs/exit-codes.md.
+"""
+
+import importlib
+import logging
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+
+import click
+
+from kubenet import __version__
+from kubenet.errors import KubenetError
+
+EXIT_INTERNAL = 70
+EXIT_INTERRUPTED = 130
+
+# name: (module, attribute, one line of help)
+COMMANDS = {
+    "apply": ("kubenet.cli.apply", "apply", "Create or change the objects of a manifest file."),
+    "demo": ("kubenet.cli.demo", "demo", "Boot a cluster, carry real traffic through it, tear it down."),
+    "dns": ("kubenet.cli.dns", "dns", "Ask a DNS server."),
+    "lab": ("kubenet.cli.lab", "lab", "Clusters of network namespaces on this machine."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands live in modules that are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[cmd_name]
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name][2]) for name in sorted(COMMANDS)])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            raise click.UsageError(f"{error.message}{_did_you_mean(args[0])}", ctx) from None
+
+
+def _did_you_mean(typed: str) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(typed, COMMANDS, n=1)
+    return f" Did you mean '{near[0]}'?" if near else ""
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="kubenet")
+@click.option("-v", "--verbose", count=True, help="Say more on stderr; twice for everything.")
+def cli(verbose: int) -> None:
+    """The Kubernetes pod network, end to end.
+
+    Start with: kubenet demo
+    """
+    level = {0: logging.WARNING, 1: logging.INFO}.get(verbose, logging.DEBUG)
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname).1s %(name)s: %(message)s")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code; every expected failure ends in one clear line."""
+    try:
+        result = cli.main(args=None if argv is None else list(argv), prog_name="kubenet", standalone_mode=False)
+    except click.UsageError as error:
+        return _usage_error(error)
+    except click.ClickException as error:
+        print(f"kubenet: {error.format_message()}", file=sys.stderr)
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        print("kubenet: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except KubenetError as error:
+        print(_one_line(error), file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader has gone; the interpreter would complain about stdout at exit
+        return 1
+    except Exception as error:  # noqa: BLE001 - the last resort: a bug must not look like an answer
+        return _internal_error(error)
+    return result if isinstance(result, int) else 0
+
+
+def _one_line(error: KubenetError) -> str:
+    return f"kubenet: {error.message}" + (f"; next: {error.next_step}" if error.next_step else "")
+
+
+def _usage_error(error: click.UsageError) -> int:
+    where = error.ctx.command_path if error.ctx else "kubenet"
+    print(f"{where}: {error.format_message()}; next: {where} --help", file=sys.stderr)
+    return error.exit_code
+
+
+def _internal_error(error: Exception) -> int:
+    with tempfile.NamedTemporaryFile("w", prefix="kubenet-error-", suffix=".txt", delete=False) as report:
+        report.write("".join(traceback.format_exception(error)))
+    print(
+        f"kubenet: internal error: {type(error).__name__}: {error}; next: report it with {report.name}",
+        file=sys.stderr,
+    )
+    return EXIT_INTERNAL

@@ -1,0 +1,161 @@
+"""Start, look at and stop labs: what the command line and the tests call."""
+
+import os
+import select
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from kubenet.client.sync import SyncClient
+from kubenet.errors import KubenetError, NotFound, TimedOut
+from kubenet.kernel.netns import NetNs
+from kubenet.kernel.privileges import require_root
+from kubenet.kernel.run import Child, find, spawn
+from kubenet.model.objects import Node, Pod, Service
+from kubenet.model.resources import NODES, PODS, SERVICES
+from labs import ledger
+from labs.ledger import LabDirectory, Ledger
+from labs.report import Report, encode_spec
+from labs.topology import WIRE, LabSpec, checked, topology
+
+BOOT_TIMEOUT_S = 60.0
+
+# What a lab cannot do without; looked for before anything is made.
+PROGRAMS = ("iptables-restore", "iptables-save")
+
+
+class LabFailed(KubenetError):
+    """The keeper gave up; carries the exit code of what it met."""
+
+    def __init__(self, message: str, next_step: str, exit_code: int) -> None:
+        super().__init__(message, next_step)
+        self.exit_code = exit_code  # type: ignore[misc]  # an instance's own, in place of the class's
+
+
+@dataclass(frozen=True, slots=True)
+class LabStatus:
+    """What ``kubenet lab status`` shows."""
+
+    ledger: Ledger
+    running: bool
+    nodes: tuple[Node, ...] = ()
+    pods: tuple[Pod, ...] = ()
+    services: tuple[Service, ...] = ()
+
+
+def up(spec: LabSpec, root: Path = ledger.LABS) -> str:
+    """Boot a lab and return the URL of its API server. Whatever goes wrong, nothing of it stays.
+
+    Raises InvalidInput, NotPermitted, ProgramMissing, AlreadyExists, TimedOut and LabFailed.
+    """
+    checked(spec)
+    require_root("a lab makes network namespaces")
+    for program in PROGRAMS:
+        find(program)
+    directory = LabDirectory(spec.name, root)
+    ledger.claim(directory, Ledger(spec.name, tuple(node.name for node in topology(spec).nodes)))
+    try:
+        return _boot(spec, directory)
+    except BaseException as error:
+        said = _last_words(directory)
+        ledger.take_down(directory)
+        if isinstance(error, TimedOut) and said:
+            raise TimedOut(f"{error.message}; it last said: {said}") from error
+        raise
+
+
+def down(name: str, root: Path = ledger.LABS) -> None:
+    """Remove a lab and all it made. Raises NotFound."""
+    require_root("a lab's namespaces belong to root")
+    ledger.take_down(LabDirectory(name, root))
+
+
+def status(name: str, root: Path = ledger.LABS) -> LabStatus:
+    """Return how a lab is. Raises NotFound."""
+    found = ledger.read(LabDirectory(name, root))
+    running = found.keeper is not None and found.keeper.alive()
+    if not running or not found.server:
+        return LabStatus(found, running)
+    client = SyncClient(found.server)
+    return LabStatus(
+        found, running, client.list(NODES, Node), client.list(PODS, Pod), client.list(SERVICES, Service)
+    )
+
+
+def client_of(name: str, root: Path = ledger.LABS) -> SyncClient:
+    """Return a client of the lab's API server. Raises NotFound."""
+    found = ledger.read(LabDirectory(name, root))
+    if not found.server:
+        raise NotFound(f"lab {name!r}: its API server is not up", f"kubenet lab status --name {name}")
+    return SyncClient(found.server)
+
+
+def only_lab(root: Path = ledger.LABS) -> str:
+    """Return the name of the lab that runs when there is just one. Raises NotFound."""
+    names = ledger.names(root)
+    if len(names) == 1:
+        return names[0]
+    if not names:
+        raise NotFound("no lab is running", "kubenet lab up")
+    raise NotFound(f"which lab? there are {', '.join(names)}", "say --name NAME")
+
+
+def node_netns(name: str, target: str, root: Path = ledger.LABS) -> NetNs:
+    """Return the namespace of a node, or of the wire. Raises NotFound."""
+    directory = LabDirectory(name, root)
+    known = (WIRE, *ledger.read(directory).nodes)
+    if target not in known:
+        raise NotFound(f"lab {name!r}: no node {target!r}", f"use one of: {', '.join(known)}")
+    return NetNs.open(directory.netns(target))
+
+
+def _boot(spec: LabSpec, directory: LabDirectory) -> str:
+    reader, writer = os.pipe()
+    log = os.open(directory.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        child = spawn(_keeper_argv(spec, directory, writer), stdout=log, stderr=log, pass_fds=(writer,))
+    finally:
+        os.close(writer)
+        os.close(log)
+    try:
+        report = _report(reader, child, directory)
+    finally:
+        os.close(reader)
+    if report.error:
+        raise LabFailed(report.error, report.next_step, report.exit_code)
+    return report.server
+
+
+def _keeper_argv(spec: LabSpec, directory: LabDirectory, writer: int) -> Sequence[str]:
+    # -P: the directory we are started in is no place to import from.
+    return (sys.executable, "-P", "-m", "labs.keeper", encode_spec(spec), str(directory.root), str(writer))
+
+
+def _report(reader: int, child: Child, directory: LabDirectory) -> Report:
+    deadline = time.monotonic() + BOOT_TIMEOUT_S
+    line = b""
+    while not line.endswith(b"\n"):
+        if not select.select([reader], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            raise TimedOut(f"lab {directory.name!r}: not up after {BOOT_TIMEOUT_S:g} s")
+        chunk = os.read(reader, 65536)
+        if not chunk:
+            status = child.wait(5.0)
+            raise LabFailed(
+                f"lab {directory.name!r}: its keeper ended with status {status}: {_last_words(directory)}",
+                "kubenet -v lab up, and report it",
+                70,
+            )
+        line += chunk
+    return msgspec.json.decode(line, type=Report)
+
+
+def _last_words(directory: LabDirectory) -> str:
+    with suppress(OSError):
+        lines = directory.log.read_text(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "nothing"
+    return "nothing"

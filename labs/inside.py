@@ -1,0 +1,1 @@
+"""Run programs inside the namespaces of a lab."""

@@ -1,0 +1,27 @@
+"""What a lab's starter and its keeper tell each other. *Pure.*
+
+Apart from the keeper, because importing that costs every daemon.
+"""
+
+import msgspec
+
+from labs.topology import LabSpec
+
+
+class Report(msgspec.Struct, frozen=True):
+    """The one line on the pipe: the lab is ready, or why it is not."""
+
+    server: str = ""
+    error: str = ""
+    next_step: str = ""
+    exit_code: int = 0
+
+
+def encode_spec(spec: LabSpec) -> str:
+    """Return ``spec`` as JSON, addresses as text."""
+    return msgspec.json.encode(spec, enc_hook=str).decode()
+
+
+def decode_spec(text: str) -> LabSpec:
+    """Return what ``encode_spec`` was given."""
+    return msgspec.json.decode(text, type=LabSpec, dec_hook=lambda kind, value: kind(value))
