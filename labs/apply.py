@@ -1,7 +1,7 @@
 """Bring the objects of a manifest file into a cluster.
 
-An object that is not there is created; one that is there gets the manifest as a merge patch, so that what others wrote into it
-(status, an allocated address) stays.
+An object that is not there is created; one that is there gets the manifest as a merge patch, so that what
+others wrote into it (status, an allocated address) stays.
 """
 
 from collections.abc import Iterable, Iterator

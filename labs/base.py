@@ -12,8 +12,8 @@ MANAGED_BY_LABEL = "endpointslice.kubernetes.io/managed-by"
 def base_objects(spec: LabSpec, nodes: Iterable[LabNode]) -> list[tuple[Resource, Json]]:
     """Return what a lab creates before it is ready, in this order.
 
-    Every node runs a DNS server of its own; the Service ``kube-dns`` is the one address that pods know. It has no selector, since
-    the servers are no pods, so the lab says itself where they are.
+    Every node runs a DNS server of its own; the Service ``kube-dns`` is the one address that pods know. It
+    has no selector, since the servers are no pods, so the lab says itself where they are.
     """
     return [
         (SERVICES, _dns_service(spec)),

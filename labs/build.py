@@ -1,6 +1,7 @@
 """Make the namespaces of a lab: the wire and the nodes.
 
-One netlink socket a namespace, one batch a namespace; what each namespace holds is decided in ``labs.topology``.
+One netlink socket a namespace, one batch a namespace; what each namespace holds is decided in
+``labs.topology``.
 """
 
 from contextlib import ExitStack
@@ -19,7 +20,11 @@ from labs.topology import WIRE, LabNode, Topology, node_base, wire_base, wire_po
 FRESH = state_of(Link("lo", LinkKind.LOOPBACK, mtu=65536, mac="00:00:00:00:00:00", up=False))
 
 # A node forwards, and does not judge packets by the way they came: replies of the overlay take another one.
-NODE_SYSCTLS = {"net.ipv4.ip_forward": 1, "net.ipv4.conf.all.rp_filter": 0, "net.ipv4.conf.default.rp_filter": 0}
+NODE_SYSCTLS = {
+    "net.ipv4.ip_forward": 1,
+    "net.ipv4.conf.all.rp_filter": 0,
+    "net.ipv4.conf.default.rp_filter": 0,
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """A whole pod network without any daemon: nodes, overlay and pods, written by netlink from values alone.
 
-What the agents of a running lab reach through watches and CNI calls, reached in one go, from the same pure functions. It is the lab
-for looking at packets, and the floor that a running lab is measured against.
+What the agents of a running lab reach through watches and CNI calls, reached in one go, from the same pure
+functions. It is the lab for looking at packets, and the floor that a running lab is measured against.
 """
 
 from collections.abc import Iterator, Sequence
@@ -48,7 +48,9 @@ def node_nets(spec: LabSpec) -> list[NodeNet]:
 
 
 def pods_of(net: NodeNet, count: int) -> list[LabPod]:
-    """Return ``count`` pods of a node; the first two addresses of its range are the network's and the gateway's."""
+    """Return ``count`` pods of a node; the first two addresses of its range are the network's and the
+    gateway's.
+    """
     (cidr,) = net.pod_cidrs
     assert isinstance(cidr, IPv4Network)
     mtu = pod_mtu(TUNNEL, net)
@@ -60,7 +62,10 @@ def pods_of(net: NodeNet, count: int) -> list[LabPod]:
 
 
 def build_datapath(spec: LabSpec, pods_per_node: int, directory: LabDirectory) -> Underlay:
-    """Return the lab's nodes, every pod of which reaches every other. A failure leaves no namespace behind."""
+    """Return the lab's nodes, every pod of which reaches every other.
+
+    A failure leaves no namespace behind.
+    """
     lab, nets = topology(spec), node_nets(spec)
     with ExitStack() as undo:
         underlay = undo.enter_context(build_underlay(lab, directory))

@@ -1,7 +1,8 @@
-"""The demonstration: boot a cluster, carry traffic from a pod to a Service name, break a pod, tear everything down.
+"""The demonstration: boot a cluster, carry traffic from a pod to a Service name, break a pod, tear everything
+down.
 
-Each step says what it showed, with figures, and a step that does not hold ends the demonstration with its name. Nothing of a demo
-stays, however it ends.
+Each step says what it showed, with figures, and a step that does not hold ends the demonstration with its
+name. Nothing of a demo stays, however it ends.
 """
 
 import time
@@ -103,19 +104,25 @@ class Demo:
             HEADLESS: {pod.status.pod_ip for pod in self._web().values()},
         }
         for asked, addresses in wanted.items():
-            wait_for(f"{asked} resolves", lambda asked=asked, addresses=addresses: self._lookup(asked) == addresses)  # type: ignore[misc]
+            wait_for(
+                f"{asked} resolves", lambda asked=asked, addresses=addresses: self._lookup(asked) == addresses
+            )  # type: ignore[misc]
             self.say(f"        {asked:<32} {' '.join(sorted(addresses))}")
 
     def _lookup(self, name: str) -> set[str]:
         return set(self._load(name, 80, 0).addresses)
 
     def _balance(self, balance: str) -> None:
-        self.client.merge(SERVICES, NAMESPACE, SERVICE, {"metadata": {"annotations": {BALANCE_ANNOTATION: balance}}})
+        self.client.merge(
+            SERVICES, NAMESPACE, SERVICE, {"metadata": {"annotations": {BALANCE_ANNOTATION: balance}}}
+        )
         wait_for(f"the proxies balance {balance}", lambda: self._looks_like(balance))
         before = self._overlay_packets()
         load = self._load(f"{SERVICE}.{NAMESPACE}.svc.{self.spec.cluster_domain}", 80, REQUESTS)
         crossed = self._overlay_packets() - before
-        _require(not load.failures, f"{len(load.failures)} of {REQUESTS} requests failed: {load.failures[:1]}")
+        _require(
+            not load.failures, f"{len(load.failures)} of {REQUESTS} requests failed: {load.failures[:1]}"
+        )
         _require(len(load.pods) == REPLICAS, f"only {sorted(load.pods)} answered")
         _require(crossed > 0, f"no packet crossed {OVERLAY_IFNAME}")
         if balance == "round-robin":
@@ -128,7 +135,9 @@ class Demo:
         self.say(f"        packets received by {OVERLAY_IFNAME} on all nodes: {crossed}")
 
     def _looks_like(self, balance: str) -> bool:
-        """Whether a short run is already (or no longer) an exact rotation; by chance random is one in 1 of 10,000."""
+        """Whether a short run is already (or no longer) an exact rotation; by chance random is one in 1 of
+        10,000.
+        """
         load = self._load(SERVICE, 80, 3 * REPLICAS)
         return not load.failures and is_round_robin(load.order) == (balance == "round-robin")
 
@@ -142,7 +151,10 @@ class Demo:
             load = msgspec.json.decode(running.finish(WAIT_S), type=Load)
         _require(not load.failures, f"{len(load.failures)} requests failed: {load.failures[:1]}")
         _require(victim.metadata.name not in load.order[-REQUESTS:], f"{victim.metadata.name} still answers")
-        wait_for("a replacement", lambda: len(self._web()) == REPLICAS and len(self._endpoints(SERVICE)) == REPLICAS)
+        wait_for(
+            "a replacement",
+            lambda: len(self._web()) == REPLICAS and len(self._endpoints(SERVICE)) == REPLICAS,
+        )
         new = set(self._web()) - set(load.pods)
         self.say(f"        {victim.metadata.name} deleted: {len(load.order)} requests meanwhile, none failed")
         self.say(f"        replaced by {' '.join(sorted(new))}")

@@ -1,7 +1,8 @@
 """The process of a lab: builds the namespaces and runs every daemon of every node in one event loop.
 
-A socket belongs for ever to the namespace it was opened in, so one process can be three nodes at once: each node's agent, proxy and
-DNS server talk to the API server across the wire from the node's own address, with the very code that runs on a real node.
+A socket belongs for ever to the namespace it was opened in, so one process can be three nodes at once: each
+node's agent, proxy and DNS server talk to the API server across the wire from the node's own address, with
+the very code that runs on a real node.
 
 The starter reads one line of JSON from a pipe: that the lab is ready, or why it is not.
 """
@@ -19,10 +20,11 @@ from pathlib import Path
 from socket import AF_INET, SO_REUSEADDR, SOCK_STREAM, SOL_SOCKET, socket
 
 import msgspec
-
 from cni.agent import AgentConfig, run_agent
 from dns.server import DnsConfig, run_dns
 from kubenet.apiserver.http import ApiServer, ServerConfig
+from kubenet.store.sqlite import SqliteStore
+
 from kubenet.client.kubeconfig import ClusterConfig
 from kubenet.client.transport import ApiClient
 from kubenet.errors import KubenetError, TimedOut
@@ -32,14 +34,13 @@ from kubenet.manager import ManagerConfig, run_controllers, run_scheduler
 from kubenet.model.objects import Json, Node
 from kubenet.model.resources import NODES
 from kubenet.node import NodeConfig, run_node_agent
-from kubenet.store.sqlite import SqliteStore
 from labs import ledger
 from labs.base import base_objects
 from labs.build import Underlay, build_underlay
 from labs.images.catalogue import IMAGES
 from labs.ledger import LabDirectory, Ledger
 from labs.report import Report, decode_spec
-from labs.topology import API_SERVER, API_SERVER_PORT, UNDERLAY_IFNAME, LabNode, LabSpec, Topology, topology
+from labs.topology import API_SERVER, API_SERVER_PORT, UNDERLAY_IFNAME, LabNode, LabSpec, topology
 from proxy.daemon import ProxyConfig, run_proxy
 from proxy.ports import Balance
 
@@ -77,9 +78,7 @@ class Keeper:
         stack.push_async_callback(api.stop)
         return f"http://127.0.0.1:{local.getsockname()[1]}"
 
-    async def _run_daemons(
-        self, underlay: Underlay, server: str, ready: Callable[[Report], None]
-    ) -> None:
+    async def _run_daemons(self, underlay: Underlay, server: str, ready: Callable[[Report], None]) -> None:
         async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
             events: list[asyncio.Event] = []
             control = await stack.enter_async_context(_client(underlay.wire))
@@ -169,7 +168,10 @@ class Keeper:
 
 
 def main(argv: list[str]) -> int:
-    """Run a lab: ``SPEC-AS-JSON LABS-DIRECTORY PIPE-DESCRIPTOR``. The lab's directory and ledger are there already."""
+    """Run a lab: ``SPEC-AS-JSON LABS-DIRECTORY PIPE-DESCRIPTOR``.
+
+    The lab's directory and ledger are there already.
+    """
     spec = decode_spec(argv[0])
     report_fd = int(argv[2])
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname).1s %(name)s: %(message)s")

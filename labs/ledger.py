@@ -1,12 +1,14 @@
 """Where a lab keeps what it made, and how all of it goes away.
 
-Everything of a lab is below one directory on tmpfs, ``/run/kubenet/labs/NAME``: the pinned namespaces of its wire, nodes and pods,
-the API server's store, logs, sockets. The ledger file in it names the *keeper*, the process that runs the lab's daemons, and is
-written before anything is made. So ``take_down`` needs no co-operation: it ends the keeper, ends every process inside the lab's
-namespaces (they are known by inode), lets go of the namespaces, with which their links, addresses and rules vanish, and removes the
-directory. It works the same after ``kill -9`` of the keeper at any moment, and a reboot has wiped everything anyway.
+Everything of a lab is below one directory on tmpfs, ``/run/kubenet/labs/NAME``: the pinned namespaces of its
+wire, nodes and pods, the API server's store, logs, sockets. The ledger file in it names the *keeper*, the
+process that runs the lab's daemons, and is written before anything is made. So ``take_down`` needs no
+co-operation: it ends the keeper, ends every process inside the lab's namespaces (they are known by inode),
+lets go of the namespaces, with which their links, addresses and rules vanish, and removes the directory. It
+works the same after ``kill -9`` of the keeper at any moment, and a reboot has wiped everything anyway.
 
-Nothing is ever found by a name pattern: a namespace belongs to the lab because it is pinned inside the lab's directory.
+Nothing is ever found by a name pattern: a namespace belongs to the lab because it is pinned inside the lab's
+directory.
 """
 
 import os
@@ -112,7 +114,8 @@ def read(lab: LabDirectory) -> Ledger:
         raise NotPermitted(f"{lab.ledger}: {error.strerror}", "run the command as root") from error
     except msgspec.DecodeError as error:
         raise KubenetError(
-            f"{lab.ledger}: damaged: {error}", f"kubenet lab down --name {lab.name} removes the lab all the same"
+            f"{lab.ledger}: damaged: {error}",
+            f"kubenet lab down --name {lab.name} removes the lab all the same",
         ) from error
 
 
@@ -124,7 +127,10 @@ def names(root: Path = LABS) -> list[str]:
 
 
 def take_down(lab: LabDirectory) -> None:
-    """Remove a lab, whatever state it is in. Raises NotFound, and KubenetError if a process cannot be ended."""
+    """Remove a lab, whatever state it is in.
+
+    Raises NotFound, and KubenetError if a process cannot be ended.
+    """
     if not _LAB_NAME.fullmatch(lab.name) or not lab.path.is_dir():
         raise NotFound(f"lab {lab.name!r}: no such lab", "kubenet lab list")
     _end_keeper(lab)

@@ -6,8 +6,9 @@ A lab is one *wire* namespace with a bridge, and nodes that hang on it by a veth
                             | wire: br0  |
     node-3 eth0 ---- node-3 +------------+  172.30.255.254/16, the API server's address
 
-Names and addresses follow from the number of the node, so that a reader can tell one from the other without looking it up. The
-lab's own root is the wire namespace: nothing of it is ever made in the namespace of the machine.
+Names and addresses follow from the number of the node, so that a reader can tell one from the other without
+looking it up. The lab's own root is the wire namespace: nothing of it is ever made in the namespace of the
+machine.
 """
 
 import re
@@ -94,10 +95,7 @@ def wire_base() -> LinkState:
 def wire_ports(lab: Topology) -> LinkState:
     """Return the bridge ports of the wire namespace; the nodes make these devices, the wire takes them in."""
     return state_of(
-        *(
-            Link(node.wire_ifname, LinkKind.VETH, mtu=UNDERLAY_MTU, master=WIRE_BRIDGE)
-            for node in lab.nodes
-        )
+        *(Link(node.wire_ifname, LinkKind.VETH, mtu=UNDERLAY_MTU, master=WIRE_BRIDGE) for node in lab.nodes)
     )
 
 
@@ -105,8 +103,6 @@ def node_base(node: LabNode) -> LinkState:
     """Return what a node's namespace holds before any daemon runs."""
     return state_of(
         Link("lo", LinkKind.LOOPBACK),
-        Link(
-            UNDERLAY_IFNAME, LinkKind.VETH, mtu=UNDERLAY_MTU, peer=VethPeer(node.wire_ifname, netns=WIRE)
-        ),
+        Link(UNDERLAY_IFNAME, LinkKind.VETH, mtu=UNDERLAY_MTU, peer=VethPeer(node.wire_ifname, netns=WIRE)),
         Address(UNDERLAY_IFNAME, IPv4Interface((node.ip, UNDERLAY.prefixlen))),
     )

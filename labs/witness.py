@@ -1,4 +1,7 @@
-"""Does the machine look as it did before? Labs promise to leave its links, rules and settings alone; this is how they prove it."""
+"""Does the machine look as it did before?
+
+Labs promise to leave its links, rules and settings alone; this is how they prove it.
+"""
 
 import os
 from collections.abc import Mapping
@@ -16,7 +19,8 @@ _SETTINGS = Path("/proc/sys/net")
 # These report what the kernel counts; they are no settings.
 _COUNTERS = frozenset({"nf_conntrack_count"})
 
-# Each prints the whole of one rule set. Programs that are not installed have no rules to show that we could have made.
+# Each prints the whole of one rule set. Programs that are not installed have no rules to show that we could
+# have made.
 _RULE_PRINTERS = (("nft", "list", "ruleset"), ("iptables-save",), ("ip6tables-save",))
 
 
@@ -37,7 +41,10 @@ def observe() -> Witness:
 
 
 def differences(before: Witness, after: Witness) -> list[str]:
-    """Return what has changed, a line each. A setting that did not exist before was brought by a kernel module, not by us."""
+    """Return what has changed, a line each.
+
+    A setting that did not exist before was brought by a kernel module, not by us.
+    """
     changed = [
         f"{table}: {sorted(map(str, old.items() ^ new.items()))}"
         for table, old, new in (
@@ -47,7 +54,11 @@ def differences(before: Witness, after: Witness) -> list[str]:
         )
         if old != new
     ]
-    changed += [f"rules: {name} prints something else" for name in before.rules if _text(before, name) != _text(after, name)]
+    changed += [
+        f"rules: {name} prints something else"
+        for name in before.rules
+        if _text(before, name) != _text(after, name)
+    ]
     changed += [
         f"setting {name}: {value!r} became {after.settings.get(name)!r}"
         for name, value in before.settings.items()

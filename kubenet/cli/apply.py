@@ -9,7 +9,9 @@ from kubenet.errors import InvalidManifest, NotFound
 
 @click.command()
 @click.option("-f", "--filename", required=True, help="A manifest file; - is standard input.")
-@click.option("-n", "--name", envvar="KUBENET_LAB", help="The lab; needed only when several run. [env: KUBENET_LAB]")
+@click.option(
+    "-n", "--name", envvar="KUBENET_LAB", help="The lab; needed only when several run. [env: KUBENET_LAB]"
+)
 @click.option("--namespace", default="default", show_default=True, help="For objects that name none.")
 def apply(filename: str, name: str | None, namespace: str) -> None:
     """Create or change the objects of a manifest file.

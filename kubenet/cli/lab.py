@@ -10,7 +10,11 @@ from kubenet.cli.output import OUTPUT, print_json, print_table
 from kubenet.errors import InvalidInput
 
 NAME = click.option(
-    "-n", "--name", "name", envvar="KUBENET_LAB", help="The lab; needed only when several run. [env: KUBENET_LAB]"
+    "-n",
+    "--name",
+    "name",
+    envvar="KUBENET_LAB",
+    help="The lab; needed only when several run. [env: KUBENET_LAB]",
 )
 
 
@@ -18,13 +22,15 @@ NAME = click.option(
 def lab() -> None:
     """Clusters of network namespaces on this machine.
 
-    A lab is a real cluster: an API server, controllers, a scheduler, and on every node a node agent, a CNI plugin, a service proxy
-    and a DNS server. The machine's own links, rules and settings are never touched.
+    A lab is a real cluster: an API server, controllers, a scheduler, and on every node a node agent, a CNI
+    plugin, a service proxy and a DNS server. The machine's own links, rules and settings are never touched.
     """
 
 
 @lab.command()
-@click.option("-n", "--name", default="demo", show_default=True, envvar="KUBENET_LAB", help="A name for the lab.")
+@click.option(
+    "-n", "--name", default="demo", show_default=True, envvar="KUBENET_LAB", help="A name for the lab."
+)
 @click.option("--nodes", default=3, show_default=True, help="How many nodes.")
 @click.option(
     "--balance",
@@ -78,15 +84,16 @@ def list_labs(output: str) -> None:
 @NAME
 @OUTPUT
 def status(name: str | None, output: str) -> None:
-    """Show the nodes, pods and Services of a lab. The exit code is 1 unless it runs and all nodes are ready."""
+    """Show the nodes, pods and Services of a lab.
+
+    The exit code is 1 unless it runs and all nodes are ready.
+    """
     from labs import control
 
     found = control.status(name or control.only_lab())
     shown = phase(found.ledger.phase, found.running)
     nodes = [(node.metadata.name, _ready(node.status.conditions), node.spec.pod_cidr) for node in found.nodes]
-    pods = [
-        (pod.metadata.key, pod.status.phase, pod.status.pod_ip, pod.spec.node_name) for pod in found.pods
-    ]
+    pods = [(pod.metadata.key, pod.status.phase, pod.status.pod_ip, pod.spec.node_name) for pod in found.pods]
     services = [(svc.metadata.key, svc.spec.cluster_ip) for svc in found.services]
     if output == "json":
         print_json(

@@ -1,7 +1,7 @@
 """The ``kubenet`` command: composes everything, imports lazily.
 
-A command's module is imported only when that command runs, so that ``kubenet --help`` costs an interpreter and click. The exit
-codes are a promise: see docs/exit-codes.md.
+A command's module is imported only when that command runs, so that ``kubenet --help`` costs an interpreter
+and click. The exit codes are a promise: see docs/exit-codes.md.
 """
 
 import importlib
@@ -31,10 +31,10 @@ COMMANDS = {
 class LazyGroup(click.Group):
     """A group whose commands live in modules that are imported when they are called."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return sorted(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
         module, attribute, _ = COMMANDS[cmd_name]
@@ -42,7 +42,7 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
             formatter.write_dl([(name, COMMANDS[name][2]) for name in sorted(COMMANDS)])
 
@@ -77,7 +77,9 @@ def cli(verbose: int) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code; every expected failure ends in one clear line."""
     try:
-        result = cli.main(args=None if argv is None else list(argv), prog_name="kubenet", standalone_mode=False)
+        result = cli.main(
+            args=None if argv is None else list(argv), prog_name="kubenet", standalone_mode=False
+        )
     except click.UsageError as error:
         return _usage_error(error)
     except click.ClickException as error:

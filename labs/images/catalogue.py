@@ -1,6 +1,7 @@
 """Image names that a lab knows, and the commands they stand for. *Pure.*
 
-A lab's containers are processes on the machine's own file system, in namespaces of their own; there is no registry to pull from.
+A lab's containers are processes on the machine's own file system, in namespaces of their own; there is no
+registry to pull from.
 """
 
 import sys

@@ -1,7 +1,8 @@
 """A small HTTP server, as a pod: every answer says who gave it and who asked.
 
-Runs with ``python -I``, so it imports nothing of kubenet. Told to stop, it goes on answering for a moment: the proxies of all nodes
-hear of its end at the same time as it does, and until the slowest has acted new connections still arrive here.
+Runs with ``python -I``, so it imports nothing of kubenet. Told to stop, it goes on answering for a moment:
+the proxies of all nodes hear of its end at the same time as it does, and until the slowest has acted new
+connections still arrive here.
 """
 
 import json
@@ -11,7 +12,6 @@ import socket
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-
 
 DRAIN_S = 1.0
 

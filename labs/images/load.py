@@ -1,6 +1,7 @@
 """Send HTTP requests to a name, one new connection each, and say as JSON who answered.
 
-Runs with ``python -I`` inside a pod: the name goes through the pod's resolv.conf and the C library, as in any program.
+Runs with ``python -I`` inside a pod: the name goes through the pod's resolv.conf and the C library, as in any
+program.
 """
 
 import argparse
@@ -42,7 +43,9 @@ def main() -> int:
         found = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)
         addresses = sorted({str(entry[4][0]) for entry in found})
     except OSError as error:
-        print(json.dumps({"addresses": [], "order": [], "pods": {}, "failures": [f"{options.host}: {error}"]}))
+        print(
+            json.dumps({"addresses": [], "order": [], "pods": {}, "failures": [f"{options.host}: {error}"]})
+        )
         return 1
     order, failures = [], []
     for _ in range(options.count):

@@ -1,6 +1,5 @@
 """Taking a lab down on the real kernel, in every state it can be left in."""
 
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,11 +7,14 @@ from pathlib import Path
 import pytest
 
 from kubenet.errors import NotFound
+from kubenet.kernel import sysctl
 from kubenet.kernel.mounts import pinned_namespaces
 from kubenet.kernel.netns import NetNs
 from kubenet.kernel.process import ProcessId, identify
+from kubenet.kernel.rtnl import Rtnl
 from kubenet.kernel.run import Child, spawn
-from labs import ledger
+from kubenet.model.links import Link, LinkKind, LinkState, diff_state, state_of
+from labs import ledger, witness
 from labs.build import build_underlay
 from labs.ledger import LabDirectory, Ledger
 from labs.topology import LabSpec, topology
@@ -134,10 +136,20 @@ def test_nodes_reach_each_other_over_the_wire(lab: LabDirectory) -> None:
 
 
 def test_the_machine_keeps_its_links(lab: LabDirectory) -> None:
-    def links() -> bytes:
-        return subprocess.run(["cat", "/proc/net/dev_snmp6", "/proc/net/if_inet6"], capture_output=True).stdout
-
-    before = links()
+    before = witness.observe()
     _claimed(lab)
     with build_underlay(topology(LabSpec("t", 2)), lab):
-        assert links() == before
+        assert witness.differences(before, witness.observe()) == []
+
+
+def test_a_change_of_the_machine_is_noticed(lab: LabDirectory) -> None:
+    """The witness itself: in a namespace of the lab, a new link and a changed setting show."""
+    _claimed(lab)
+    with build_underlay(topology(LabSpec("t", 1)), lab) as underlay, underlay.nodes["node-1"].entered():
+        before = witness.observe()
+        sysctl.write(None, "net.ipv4.ip_forward", 0)
+        with Rtnl() as rtnl:
+            rtnl.apply(diff_state(LinkState(), state_of(Link("new0", LinkKind.BRIDGE))))
+        changed = "\n".join(witness.differences(before, witness.observe()))
+    assert "new0" in changed
+    assert "ipv4/ip_forward" in changed
