@@ -1,0 +1,152 @@
+"""Labs as a user meets them: two at once, mistakes, and every way to end."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from kubenet.kernel.process import identify
+from labs import ledger
+from labs.ledger import LabDirectory
+from tests.e2e.cluster import kubenet, lab, leftovers
+
+pytestmark = pytest.mark.e2e
+
+MANIFEST = Path(__file__).parents[2] / "labs" / "manifests" / "demo.yaml"
+
+
+def test_two_labs_run_side_by_side() -> None:
+    with lab("t-one", "--nodes", "2"), lab("t-two", "--nodes", "1"):
+        listed = json.loads(kubenet("lab", "list", "-o", "json").stdout)
+        phases = {item["name"]: item["phase"] for item in listed["items"]}
+        assert phases.items() >= {("t-one", "ready"), ("t-two", "ready")}
+        for name, count in (("t-one", 2), ("t-two", 1)):
+            shown = json.loads(kubenet("lab", "status", "--name", name, "-o", "json").stdout)
+            assert [node["ready"] for node in shown["nodes"]] == ["yes"] * count
+        routes = kubenet("lab", "exec", "--name", "t-one", "node-1", "--", "cat", "/proc/net/route").stdout
+        assert "kubenet.1" in routes
+        kubenet("lab", "down", "--name", "t-one")
+        assert leftovers("t-one") == []
+        assert kubenet("lab", "status", "--name", "t-two").returncode == 0
+    assert leftovers("t-two") == []
+
+
+def test_a_taken_name_is_refused_and_the_lab_lives_on() -> None:
+    with lab("t-taken", "--nodes", "1"):
+        refused = kubenet("lab", "up", "--name", "t-taken", check=False)
+        assert refused.returncode == 73
+        assert "the name is taken" in refused.stderr
+        assert len(refused.stderr.splitlines()) == 1
+        assert kubenet("lab", "status", "--name", "t-taken").returncode == 0
+
+
+def test_down_after_kill_9_of_the_keeper_with_pods_running_leaves_nothing() -> None:
+    with lab("t-kill", "--nodes", "2"):
+        kubenet("apply", "--name", "t-kill", "-f", str(MANIFEST))
+        keeper = ledger.read(LabDirectory("t-kill")).keeper
+        assert keeper is not None
+        _until_pods_run("t-kill")
+        os.kill(keeper.pid, signal.SIGKILL)
+        while identify(keeper.pid):
+            time.sleep(0.01)
+        assert kubenet("lab", "status", "--name", "t-kill", check=False).returncode == 1
+        kubenet("lab", "down", "--name", "t-kill")
+        assert leftovers("t-kill") == []
+
+
+@pytest.mark.parametrize("delay_s", [0.05, 0.3, 0.6, 1.0])
+def test_ctrl_c_while_a_lab_boots_leaves_nothing(delay_s: float) -> None:
+    booting = subprocess.Popen(
+        [sys.executable, "-m", "kubenet", "lab", "up", "--name", "t-int"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(delay_s)
+    booting.send_signal(signal.SIGINT)
+    _, said = booting.communicate(timeout=60)
+    if booting.returncode == 0:  # it was faster than the signal
+        kubenet("lab", "down", "--name", "t-int")
+    else:
+        assert booting.returncode in (130, -signal.SIGINT), said
+    assert leftovers("t-int") == []
+
+
+def test_kill_9_of_the_starter_and_the_keeper_while_booting_is_cleaned_by_down() -> None:
+    for delay_s in (0.1, 0.4, 0.7):
+        booting = subprocess.Popen(
+            [sys.executable, "-m", "kubenet", "lab", "up", "--name", "t-k9"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        time.sleep(delay_s)
+        booting.kill()
+        booting.wait()
+        time.sleep(0.2)
+        kubenet("lab", "down", "--name", "t-k9", check=False)
+        assert leftovers("t-k9") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "says"),
+    [
+        pytest.param("kind: [", 65, "stdin:2: not YAML", id="broken manifest"),
+        pytest.param(
+            "apiVersion: v1\nkind: Widget\nmetadata: {name: w}",
+            66,
+            "unknown kind 'Widget'",
+            id="unknown kind",
+        ),
+    ],
+)
+def test_a_bad_manifest_changes_nothing(text: str, code: int, says: str) -> None:
+    good = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: first}\n---\n"
+    with lab("t-bad", "--nodes", "1"):
+        refused = kubenet(
+            "apply", "--name", "t-bad", "-f", "-", check=False, input=good + text if code == 66 else text
+        )
+        assert refused.returncode == code
+        assert says in refused.stderr
+        assert len(refused.stderr.splitlines()) == 1
+        with_good = kubenet("apply", "--name", "t-bad", "-f", "-", input=good).stdout
+        assert "created" in with_good, "the good object before the bad one must not have been sent"
+
+
+def test_without_root_one_line_says_so() -> None:
+    refused = kubenet("lab", "up", "--name", "t-user", check=False, user=65534, group=65534, extra_groups=[])
+    assert refused.returncode == 77
+    assert "needs root" in refused.stderr
+    assert leftovers("t-user") == []
+
+
+def test_a_missing_program_is_named_with_its_package(tmp_path: Path) -> None:
+    """In a mount namespace where /usr/sbin/iptables-restore is not there."""
+    hide = (
+        "import ctypes, os, sys; libc = ctypes.CDLL(None); libc.unshare(0x20000);"
+        "libc.mount(None, b'/', None, 0x44000, None);"
+        "[libc.mount(sys.argv[1].encode(), os.path.realpath(p).encode(), None, 4096, None)"
+        " for p in ('/usr/sbin', '/sbin')];"
+        "os.execv(sys.executable, [sys.executable, '-m', 'kubenet', 'lab', 'up', '--name', 't-prog'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", hide, str(tmp_path)], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 127, done.stderr
+    assert "iptables-restore: no such program" in done.stderr
+    assert "apt-get install iptables" in done.stderr
+    assert leftovers("t-prog") == []
+
+
+def _until_pods_run(name: str) -> None:
+    for _ in range(200):
+        shown = json.loads(kubenet("lab", "status", "--name", name, "-o", "json").stdout)
+        if len(shown["pods"]) == 5 and all(pod["phase"] == "Running" for pod in shown["pods"]):
+            return
+        time.sleep(0.1)
+    pytest.fail(f"pods of {name} do not run: {shown['pods']}")
