@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -104,13 +105,11 @@ class Demo:
             HEADLESS: {pod.status.pod_ip for pod in self._web().values()},
         }
         for asked, addresses in wanted.items():
-            wait_for(
-                f"{asked} resolves", lambda asked=asked, addresses=addresses: self._lookup(asked) == addresses
-            )  # type: ignore[misc]
+            wait_for(f"{asked} resolves", partial(self._resolves, asked, addresses))
             self.say(f"        {asked:<32} {' '.join(sorted(addresses))}")
 
-    def _lookup(self, name: str) -> set[str]:
-        return set(self._load(name, 80, 0).addresses)
+    def _resolves(self, name: str, addresses: set[str]) -> bool:
+        return set(self._load(name, 80, 0).addresses) == addresses
 
     def _balance(self, balance: str) -> None:
         self.client.merge(

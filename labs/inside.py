@@ -1,16 +1,19 @@
 """Run programs inside the namespaces of a lab: nodes, the wire, pods.
 
-A program comes from the machine and brings its own tools; a pod gives it the network, the host name, and the resolv.conf.
+A program comes from the machine and brings its own tools; a pod gives it the network, the host name, and the
+resolv.conf.
 """
 
 import os
+import select
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from kubenet.errors import NotFound, ProgramFailed
+from kubenet.errors import NotFound, ProgramFailed, TimedOut
 from kubenet.kernel import run as programs
 from kubenet.kernel.become import become as become_program
 from kubenet.kernel.netns import NetNs
@@ -47,13 +50,23 @@ class Running:
     output: int
 
     def finish(self, timeout_s: float) -> bytes:
-        """Return what it printed, once it has ended. Raises TimedOut, and ProgramFailed if it printed nothing."""
-        with os.fdopen(os.dup(self.output), "rb") as stream:
-            printed = stream.read()
-        status = self.child.wait(timeout_s)
+        """Return what it printed, once it has ended.
+
+        Raises TimedOut, and ProgramFailed if it printed nothing.
+        """
+        deadline, printed = time.monotonic() + timeout_s, b""
+        while chunk := self._read(deadline):
+            printed += chunk
+        status = self.child.wait(max(0.0, deadline - time.monotonic()))
         if status and not printed:
             raise ProgramFailed(f"{self.child.program}: {programs.describe_status(status)}, and no output")
         return printed
+
+    def _read(self, deadline: float) -> bytes:
+        left_s = max(0.0, deadline - time.monotonic())
+        if not select.select([self.output], [], [], left_s)[0]:
+            raise TimedOut(f"{self.child.program} (pid {self.child.pid}): not finished in time")
+        return os.read(self.output, 65536)
 
 
 @contextmanager

@@ -22,9 +22,9 @@ from socket import AF_INET, SO_REUSEADDR, SOCK_STREAM, SOL_SOCKET, socket
 import msgspec
 from cni.agent import AgentConfig, run_agent
 from dns.server import DnsConfig, run_dns
-from kubenet.apiserver.http import ApiServer, ServerConfig
 from kubenet.store.sqlite import SqliteStore
 
+from kubenet.apiserver.http import ApiServer, ServerConfig
 from kubenet.client.kubeconfig import ClusterConfig
 from kubenet.client.transport import ApiClient
 from kubenet.errors import KubenetError, TimedOut
@@ -69,7 +69,8 @@ class Keeper:
 
     async def _serve_api(self, underlay: Underlay, stack: AsyncExitStack) -> str:
         """Start the API server, for the machine on loopback and for the nodes on the wire; return its URL."""
-        store = SqliteStore(self._directory.store)
+        store = await SqliteStore.open(self._directory.store)
+        stack.push_async_callback(store.close)
         api = ApiServer(store, ServerConfig(service_cidr=self._spec.service_cidr))
         with NetNs.current() as own:
             local = _listen(own, IPv4Address("127.0.0.1"), 0)
@@ -115,8 +116,9 @@ class Keeper:
             bin_dir=bin_dir,
             conf_dir=conf_dir,
             cluster_cidrs=(spec.cluster_cidr,),
+            service_cidrs=(spec.service_cidr,),
             underlay_ifname=UNDERLAY_IFNAME,
-            ready=events[0],
+            cache_dir=state / "cache",
         )
         kubelet = NodeConfig(
             name=node.name,
@@ -135,13 +137,14 @@ class Keeper:
             netns=netns,
             default_balance=Balance(spec.balance),
             cluster_cidr=spec.cluster_cidr,
+            service_cidrs=(spec.service_cidr,),
             ready=events[2],
         )
         dns = DnsConfig(
             netns=netns, addresses=(node.ip,), cluster_domain=spec.cluster_domain, ready=events[3]
         )
         return [
-            ("agent", run_agent(agent, client), events[0]),
+            ("agent", run_agent(agent, client, events[0]), events[0]),
             ("kubelet", run_node_agent(kubelet, client), events[1]),
             ("proxy", run_proxy(proxy, client), events[2]),
             ("dns", run_dns(dns, client), events[3]),

@@ -32,13 +32,15 @@ class Manifest:
     body: Json
 
     def __str__(self) -> str:
-        return f"{self.resource.group_resource}/{self.name}"
+        group = f".{self.resource.group}" if self.resource.group else ""
+        return f"{self.resource.kind.lower()}{group}/{self.name}"
 
 
 def parse(text: str, source: str, namespace: str = "default") -> tuple[Manifest, ...]:
     """Return the objects of ``text``; those without a namespace go to ``namespace``.
 
-    Raises InvalidManifest (not YAML, not an object, no name) and UnknownKind; nothing is returned unless everything is good.
+    Raises InvalidManifest (not YAML, not an object, no name) and UnknownKind; nothing is returned unless
+    everything is good.
     """
     try:
         _check_depth(text, source)

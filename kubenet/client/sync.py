@@ -1,7 +1,7 @@
 """The API for commands: one request, one answer, no event loop.
 
-``http.client`` starts in a twentieth of the time of an asynchronous client, which is what a command line feels like. Daemons use
-``transport``.
+``http.client`` starts in a twentieth of the time of an asynchronous client, which is what a command line
+feels like. Daemons use ``transport``.
 
 Source: Kubernetes API concepts.
 """

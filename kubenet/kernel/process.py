@@ -1,7 +1,7 @@
 """Processes by identity: a number alone may belong to somebody else a moment later.
 
-A process is named by its number *and* the moment it started, and a signal goes through a pidfd, so that nothing is ever sent to a
-stranger that got the number of something of ours.
+A process is named by its number *and* the moment it started, and a signal goes through a pidfd, so that
+nothing is ever sent to a stranger that got the number of something of ours.
 
 Source: proc_pid_stat(5) field 22, pidfd_open(2), pidfd_send_signal(2).
 """

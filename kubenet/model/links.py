@@ -175,6 +175,11 @@ class StateDiff:
 
     A link that the kernel cannot turn into the wanted one is in both ``links.removed``, as it is, and
     ``links.added``, as it shall be; what shall stand on the new one is then in the ``added`` of its table.
+    ``changed`` also holds entries that stay but that the kernel drops as a side effect of the change:
+
+    - a link that gets another MAC or goes down loses its neighbours,
+    - a link that loses its only address loses its routes; a route loses the address it names as its source;
+      an address loses the one before it in the same network, and goes with it.
     """
 
     links: Diff[str, Link]
@@ -192,12 +197,24 @@ def diff_state(have: LinkState, want: LinkState) -> StateDiff:
     settled = {name: _settle(link, have.links.get(name)) for name, link in want.links.items()}
     links = diff(have.links, settled)
     remade = _remade(links.changed, have.links)
+    addresses = diff(have.addresses, want.addresses)
+    unsettled = {address.ifname for address in addresses.removed}
+    own_ips = {address.interface.ip for address in addresses.removed}
+    shaken = {key for key, r in want.routes.items() if r.ifname in unsettled or r.source in own_ips}
+    forgetful = _forgetful(links.changed, have.links)
     return StateDiff(
         links=_remaking(links, have.links, settled, remade),
-        addresses=_again(diff(have.addresses, want.addresses), want.addresses, remade),
-        routes=_again(diff(have.routes, want.routes), want.routes, remade),
-        neighbors=_again(diff(have.neighbors, want.neighbors), want.neighbors, remade),
-        fdb=_again(diff(have.fdb, want.fdb), want.fdb, remade),
+        addresses=_again(
+            addresses, want.addresses, remade, {a for a in want.addresses if a.ifname in unsettled}
+        ),
+        routes=_again(diff(have.routes, want.routes), want.routes, remade, shaken),
+        neighbors=_again(
+            diff(have.neighbors, want.neighbors),
+            want.neighbors,
+            remade,
+            {key for key, neighbor in want.neighbors.items() if neighbor.ifname in forgetful},
+        ),
+        fdb=_again(diff(have.fdb, want.fdb), want.fdb, remade, ()),
     )
 
 
@@ -247,13 +264,22 @@ def _remaking(
     return Diff({**links.added, **added}, changed, {**links.removed, **removed})
 
 
-def _again(table: Diff[K, EntryT], want: Mapping[K, EntryT], remade: Collection[str]) -> Diff[K, EntryT]:
-    """Return ``table`` with all that shall stand on a remade link added: it goes when the old link goes."""
+def _forgetful(changed: Mapping[str, Link], have: Mapping[str, Link]) -> set[str]:
+    """Return the links whose change makes the kernel forget all their neighbours, permanent ones included."""
+    return {
+        name
+        for name, link in changed.items()
+        if link.mac != have[name].mac or (have[name].up and not link.up)
+    }
+
+
+def _again(
+    table: Diff[K, EntryT], want: Mapping[K, EntryT], remade: Collection[str], shaken: Collection[K]
+) -> Diff[K, EntryT]:
+    """Return ``table`` with what gets lost on the way: all that stands on ``remade`` links, and ``shaken``."""
     lost = {key: entry for key, entry in want.items() if entry.ifname in remade}
-    if not lost:
+    said_again = {key: want[key] for key in shaken if key not in lost and key not in table.added}
+    if not lost and not said_again:
         return table
-    return Diff(
-        added={**table.added, **lost},
-        changed={key: entry for key, entry in table.changed.items() if key not in lost},
-        removed=table.removed,
-    )
+    changed = {key: entry for key, entry in table.changed.items() if key not in lost}
+    return Diff({**table.added, **lost}, {**changed, **said_again}, table.removed)

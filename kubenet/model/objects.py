@@ -11,7 +11,7 @@ from typing import TypeAlias, TypeVar
 
 import msgspec
 
-Json: TypeAlias = "dict[str, JsonValue]"
+Json: TypeAlias = dict[str, "JsonValue"]
 JsonValue: TypeAlias = "dict[str, JsonValue] | list[JsonValue] | str | int | float | bool | None"
 
 
@@ -78,12 +78,14 @@ class Condition(Read, frozen=True):
     message: str = ""
     last_heartbeat_time: str | None = None
     last_transition_time: str | None = None
+    last_update_time: str | None = None  # Deployments only
 
 
 class Taint(Read, frozen=True):
     key: str
     effect: str
     value: str = ""
+    time_added: str | None = None
 
 
 class NodeSpec(Read, frozen=True):
@@ -160,6 +162,7 @@ class Toleration(Read, frozen=True):
     operator: str = "Equal"
     value: str = ""
     effect: str = ""
+    toleration_seconds: int | None = None
 
 
 class PodSpec(Read, frozen=True):
@@ -180,11 +183,18 @@ class PodIP(Read, frozen=True):
     ip: str
 
 
+class ContainerStatus(Read, frozen=True):
+    name: str
+    ready: bool = False
+    restart_count: int = 0
+
+
 class PodStatus(Read, frozen=True):
     phase: str = "Pending"
     pod_ip: str = msgspec.field(name="podIP", default="")
     pod_ips: tuple[PodIP, ...] = msgspec.field(name="podIPs", default=())
     conditions: tuple[Condition, ...] = ()
+    container_statuses: tuple[ContainerStatus, ...] = ()
 
 
 class Pod(KubeObject, frozen=True):
@@ -219,6 +229,7 @@ class ServiceSpec(Read, frozen=True):
     cluster_ips: tuple[str, ...] = msgspec.field(name="clusterIPs", default=())
     external_ips: tuple[str, ...] = msgspec.field(name="externalIPs", default=())
     external_name: str = ""
+    ip_families: tuple[str, ...] = ()
     selector: dict[str, str] = {}
     ports: tuple[ServicePortSpec, ...] = ()
     session_affinity: str = "None"
@@ -287,6 +298,23 @@ class EndpointSlice(KubeObject, frozen=True):
         return f"{self.metadata.namespace}/{name}" if name else ""
 
 
+class EndpointAddress(Read, frozen=True):
+    ip: str
+    hostname: str = ""
+    node_name: str = ""
+    target_ref: ObjectReference | None = None
+
+
+class EndpointSubset(Read, frozen=True):
+    addresses: tuple[EndpointAddress, ...] = ()
+    not_ready_addresses: tuple[EndpointAddress, ...] = ()
+    ports: tuple[EndpointPort, ...] = ()
+
+
+class Endpoints(KubeObject, frozen=True):
+    subsets: tuple[EndpointSubset, ...] | None = ()
+
+
 class LabelExpression(Read, frozen=True):
     key: str
     operator: str  # In, NotIn, Exists, DoesNotExist
@@ -340,6 +368,7 @@ class DeploymentSpec(Read, frozen=True):
     paused: bool = False
     min_ready_seconds: int = 0
     revision_history_limit: int = 10
+    progress_deadline_seconds: int = 600
     selector: LabelSelector = LabelSelector()
     template: PodTemplate = PodTemplate()
     strategy: DeploymentStrategy = DeploymentStrategy()
@@ -352,6 +381,7 @@ class DeploymentStatus(Read, frozen=True):
     ready_replicas: int = 0
     available_replicas: int = 0
     unavailable_replicas: int = 0
+    conditions: tuple[Condition, ...] = ()
 
 
 class Deployment(KubeObject, frozen=True):
