@@ -19,11 +19,14 @@ from labs.topology import WIRE, LabNode, Topology, node_base, wire_base, wire_po
 # What the kernel puts into every new namespace.
 FRESH = state_of(Link("lo", LinkKind.LOOPBACK, mtu=65536, mac="00:00:00:00:00:00", up=False))
 
-# A node forwards, and does not judge packets by the way they came: replies of the overlay take another one.
+# A node forwards. It does not judge packets by the way they came, since replies of the overlay take another
+# one, and tells nobody of a shorter way: a redirect would hide the REJECT of a Service without endpoints.
 NODE_SYSCTLS = {
     "net.ipv4.ip_forward": 1,
     "net.ipv4.conf.all.rp_filter": 0,
     "net.ipv4.conf.default.rp_filter": 0,
+    "net.ipv4.conf.all.send_redirects": 0,
+    "net.ipv4.conf.default.send_redirects": 0,
 }
 
 

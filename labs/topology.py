@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from kubenet.errors import InvalidInput
-from kubenet.model.links import Address, Link, LinkKind, LinkState, VethPeer, state_of
+from kubenet.model.links import Address, Link, LinkKind, LinkState, Route, VethPeer, state_of
 
 WIRE = "wire"
 WIRE_BRIDGE = "br0"
@@ -105,4 +105,7 @@ def node_base(node: LabNode) -> LinkState:
         Link("lo", LinkKind.LOOPBACK),
         Link(UNDERLAY_IFNAME, LinkKind.VETH, mtu=UNDERLAY_MTU, peer=VethPeer(node.wire_ifname, netns=WIRE)),
         Address(UNDERLAY_IFNAME, IPv4Interface((node.ip, UNDERLAY.prefixlen))),
+        # Nothing is behind it; but without a route a node's own packet to a cluster IP ends before the
+        # proxy's rules.
+        Route(IPv4Network("0.0.0.0/0"), UNDERLAY_IFNAME, API_SERVER),
     )

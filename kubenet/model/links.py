@@ -276,7 +276,7 @@ def _forgetful(changed: Mapping[str, Link], have: Mapping[str, Link]) -> set[str
 def _again(
     table: Diff[K, EntryT], want: Mapping[K, EntryT], remade: Collection[str], shaken: Collection[K]
 ) -> Diff[K, EntryT]:
-    """Return ``table`` with what gets lost on the way: all that stands on ``remade`` links, and ``shaken``."""
+    """Return ``table`` with what gets lost on the way: what stands on ``remade`` links, and ``shaken``."""
     lost = {key: entry for key, entry in want.items() if entry.ifname in remade}
     said_again = {key: want[key] for key in shaken if key not in lost and key not in table.added}
     if not lost and not said_again:

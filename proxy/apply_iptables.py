@@ -1,0 +1,107 @@
+"""Make the kernel's iptables hold what we want, writing no more than differs.
+
+What was last applied is remembered, so that a change is written as its own chains and an unchanged state
+starts no process at all. A chain that is not written keeps its counters: a service's round robin goes on
+where it was whatever happens to other services (with the nft flavour; the legacy one replaces a table whole,
+and there the kernel starts all of them again).
+
+When the kernel's state is not known (at the start, after a refusal, after drift) it is read first, and again
+only what differs is written. So a restart finds everything in place and touches nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from kubenet.diff import diff
+from kubenet.errors import KubenetError
+from kubenet.kernel import iptables
+from kubenet.kernel.netns import NetNs
+from kubenet.model.iptables import Family, Table, TableWrite, render_restore
+from kubenet.model.iptables_save import SavedTable, read_save, write_between
+from proxy.backend import Applied
+from proxy.compile_iptables import compile_iptables, is_service_chain
+from proxy.policy import ServingPort
+from proxy.ports import NodeNetwork
+
+
+class Iptables(Protocol):
+    """The two programs, for one namespace and family."""
+
+    def save(self, table: str) -> str:
+        """Return a table as iptables-save prints it. Raises KubenetError."""
+        ...
+
+    def restore(self, text: str) -> None:
+        """Load ``text`` beside what is there, each table as a whole or not. Raises KubenetError."""
+        ...
+
+
+class KernelIptables:
+    """The real ones."""
+
+    def __init__(self, netns: NetNs | None, family: Family) -> None:
+        self._netns = netns
+        self._family: Family = family
+
+    def save(self, table: str) -> str:
+        return iptables.save(self._netns, table, family=self._family)
+
+    def restore(self, text: str) -> None:
+        iptables.restore(self._netns, text, family=self._family)
+
+
+class IptablesBackend:
+    """The iptables way of ``proxy.backend.Backend``."""
+
+    def __init__(self, programs: Iptables, network: NodeNetwork) -> None:
+        self._programs = programs
+        self._network = network
+        self._have: Mapping[str, Table] | None = None  # None: unknown
+
+    def apply(self, serving: Sequence[ServingPort]) -> Applied:
+        want = {table.name: table for table in compile_iptables(serving, self._network)}
+        known, self._have = self._have, None  # unknown until the last line has been reached
+        writes = [
+            _change(known[name], table) if known else self._observed_change(table)
+            for name, table in want.items()
+        ]
+        if text := render_restore(writes, self._network.family):
+            self._programs.restore(text)
+        self._have = want
+        return Applied(
+            written=sum(len(write.chains) + len(write.inserted) for write in writes),
+            removed=sum(len(write.removed) + len(write.emptied) + len(write.withdrawn) for write in writes),
+            observed=not known,
+        )
+
+    def drifted(self) -> Sequence[str]:
+        if self._have is None:
+            return ()  # unknown anyway: the next apply reads it
+        differing = []
+        for name, table in self._have.items():
+            write = self._observed_change(table)
+            hooks = [chain for chain, _ in (*write.inserted, *write.withdrawn)]
+            differing += [
+                f"{name} {chain}" for chain in (*write.chains, *write.removed, *write.emptied, *hooks)
+            ]
+        if differing:
+            self._have = None
+        return sorted(differing)
+
+    def _observed_change(self, want: Table) -> TableWrite:
+        return write_between(self._read(want.name), want, is_service_chain, self._network.family)
+
+    def _read(self, table: str) -> SavedTable | None:
+        text = self._programs.save(table)
+        if "is incompatible, use 'nft' tool" in text:
+            raise KubenetError(
+                f"table {table}: another program wrote rules into it that iptables cannot show",
+                f"nft list table {'ip' if self._network.family == 4 else 'ip6'} {table}",
+            )
+        return read_save(text).get(table)
+
+
+def _change(have: Table, want: Table) -> TableWrite:
+    """Return what turns one table of ours into another; the hooks never change."""
+    change = diff(have.chains, want.chains)
+    return TableWrite(want.name, {**change.added, **change.changed}, removed=sorted(change.removed))

@@ -1,0 +1,46 @@
+"""What programs a kernel: the one interface behind which iptables and nftables differ. *Pure.*"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from proxy.policy import ServingPort
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What one ``apply`` wrote. Nothing at all when the kernel held it already."""
+
+    written: int = 0  # chains or elements that were made or replaced
+    removed: int = 0
+    observed: bool = False  # whether the kernel's state had to be read first
+
+    @property
+    def unchanged(self) -> bool:
+        return not (self.written or self.removed)
+
+
+class Backend(Protocol):
+    """Makes the kernel of one node do, in one family, what ``serving`` says. Calls block; one at a time."""
+
+    def apply(self, serving: Sequence[ServingPort]) -> Applied:
+        """Make it so, in one transaction a table. After a refusal the next call reads the kernel first.
+
+        Raises KubenetError; packets then go where they went before.
+        """
+        ...
+
+    def drifted(self) -> Sequence[str]:
+        """Return the names of what somebody else changed since ``apply``; the next ``apply`` repairs it.
+
+        Raises KubenetError.
+        """
+        ...
+
+
+class Flows(Protocol):
+    """Makes the kernel forget UDP flows to endpoints that are gone. Calls block; one at a time."""
+
+    def forget(self, serving: Sequence[ServingPort]) -> int:
+        """Delete what ``serving`` made stale; return how many kinds of flow. Raises KubenetError."""
+        ...

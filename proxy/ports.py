@@ -1,0 +1,173 @@
+"""What is proxied, as values that cannot be wrong. *Pure.*
+
+A ``ServicePort`` is one virtual address with its backends, in one address family, whatever programs the
+kernel. Text from the API becomes addresses and enums here and nowhere else.
+
+Source: Kubernetes API reference v1.36 (ServiceSpec, EndpointSlice); KEP-1672, KEP-2086, KEP-4444.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import Literal, TypeAlias
+
+from kubenet.model.protocol import Protocol
+
+IPAddress: TypeAlias = IPv4Address | IPv6Address
+IPNetwork: TypeAlias = IPv4Network | IPv6Network
+Family: TypeAlias = Literal[4, 6]
+
+_THIS_NETWORK = IPv4Network(
+    "0.0.0.0/8"
+)  # RFC 1122 section 3.2.1.3: "this host on this network", never a destination
+_BROADCAST = IPv4Address("255.255.255.255")
+
+
+class Balance(Enum):
+    """How new connections are spread over the endpoints; spelled as the annotation spells it."""
+
+    RANDOM = "random"
+    ROUND_ROBIN = "round-robin"
+
+
+class TrafficPolicy(Enum):
+    """Whether traffic may go to endpoints of other nodes."""
+
+    CLUSTER = "Cluster"
+    LOCAL = "Local"
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePortName:
+    """Who a service port is: a port's name may serve two protocols, so the protocol belongs to it."""
+
+    namespace: str
+    service: str
+    port: str = ""  # the port's name; empty for the only port of a Service
+    protocol: Protocol = Protocol.TCP
+
+    @property
+    def sort_key(self) -> tuple[str, str, str, str]:
+        """What puts service ports in an order that does not depend on how we heard of them."""
+        return self.namespace, self.service, self.port, self.protocol.value
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.service}" + (f":{self.port}" if self.port else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One backend of a service port."""
+
+    ip: IPAddress
+    port: int
+    ready: bool = True
+    serving: bool = True
+    terminating: bool = False
+    node_name: str = ""
+    zone_hints: frozenset[str] = frozenset()
+    node_hints: frozenset[str] = frozenset()
+
+    @property
+    def socket(self) -> tuple[IPAddress, int]:
+        """The address and port that connections go to."""
+        return self.ip, self.port
+
+    def __str__(self) -> str:
+        return f"[{self.ip}]:{self.port}" if self.ip.version == 6 else f"{self.ip}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePort:
+    """One port of a Service with its virtual address and all its endpoints, usable or not, sorted."""
+
+    name: ServicePortName
+    cluster_ip: IPAddress
+    port: int
+    node_port: int = 0  # 0: none
+    internal_policy: TrafficPolicy = TrafficPolicy.CLUSTER
+    external_policy: TrafficPolicy = TrafficPolicy.CLUSTER
+    affinity_s: int = 0  # how long a client stays with its endpoint; 0: no affinity
+    balance: Balance = Balance.RANDOM
+    endpoints: tuple[Endpoint, ...] = field(default=())
+
+    @property
+    def protocol(self) -> Protocol:
+        return self.name.protocol
+
+    @property
+    def external(self) -> bool:
+        """Whether anything but the cluster address leads here."""
+        return bool(self.node_port)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeNetwork:
+    """What the rules of one family have to know about the node and the cluster around it."""
+
+    family: Family = 4
+    cluster_cidr: IPNetwork | None = None  # the network of all pods; None: unknown, every source may be a pod
+    masquerade_all: bool = False  # give all traffic to cluster addresses the node's own source address
+    masquerade_mark: int = (
+        1 << 14
+    )  # the packet mark of traffic to masquerade; kubelet and others know this one
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Refused:
+    """Something in the cluster that is not proxied, and why. The rest goes on."""
+
+    subject: str
+    reason: str
+
+
+def parse_ip(text: str) -> IPAddress | None:
+    """Return the address that ``text`` means, or None.
+
+    Leading zeros are decimal and IPv4-mapped addresses are IPv4, as the API has accepted them since its first
+    days; what leaves here has one spelling.
+    """
+    try:
+        address = ip_address(_without_leading_zeros(text))
+    except (AddressValueError, ValueError):
+        return None
+    if isinstance(address, IPv6Address):
+        if address.scope_id:
+            return None
+        return address.ipv4_mapped or address
+    return address
+
+
+def _without_leading_zeros(text: str) -> str:
+    parts = text.split(".")
+    if len(parts) == 4 and all(part.isascii() and part.isdecimal() and len(part) <= 4 for part in parts):
+        return ".".join(str(int(part)) for part in parts)
+    return text
+
+
+def why_not_endpoint(ip: IPAddress, service_cidrs: Sequence[IPNetwork] = ()) -> str:
+    """Return why no traffic may be sent to ``ip`` as an endpoint; empty if it may.
+
+    Whoever may write EndpointSlices must not reach what only the node itself may reach (CVE-2021-25737), nor
+    send one virtual address round to another.
+    """
+    if reason := why_not_unicast(ip):
+        return reason
+    inside = next((cidr for cidr in service_cidrs if ip.version == cidr.version and ip in cidr), None)
+    return f"inside the service network {inside}" if inside else ""
+
+
+def why_not_unicast(ip: IPAddress) -> str:
+    """Return why ``ip`` is no address that packets of others can be sent to; empty if it is one."""
+    if ip.is_loopback:
+        return "a loopback address"
+    if ip.is_link_local:
+        return "a link-local address"
+    if ip.is_multicast:
+        return "a multicast address"
+    if ip.is_unspecified or ip in _THIS_NETWORK:
+        return "no address of a host"
+    if ip == _BROADCAST:
+        return "the broadcast address"
+    return ""

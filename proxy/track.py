@@ -1,0 +1,278 @@
+"""From Services and EndpointSlices to service ports of one address family. *Pure.*
+
+The order in which objects come never shows in the result. An object, an endpoint or a port that cannot be
+proxied is left out and named in ``Tracked.refused``; the others are not affected.
+
+Source: Kubernetes API reference v1.36; KEP-1672 (terminating endpoints), KEP-4444 (traffic distribution).
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from kubenet.model.objects import (
+    SERVICE_NAME_LABEL,
+    EndpointSlice,
+    KubeObject,
+    Service,
+    ServicePortSpec,
+    SliceEndpoint,
+)
+from kubenet.model.protocol import Protocol
+from proxy.ports import (
+    Balance,
+    Endpoint,
+    Family,
+    IPAddress,
+    IPNetwork,
+    Refused,
+    ServicePort,
+    ServicePortName,
+    TrafficPolicy,
+    parse_ip,
+    why_not_endpoint,
+    why_not_unicast,
+)
+
+# Whoever carries the first is proxied by somebody else; the second says that there is no virtual address.
+PROXY_NAME_LABEL = "service.kubernetes.io/service-proxy-name"
+HEADLESS_LABEL = "service.kubernetes.io/headless"
+BALANCE_ANNOTATION = "kubenet.dev/balance"
+
+NOT_OURS = frozenset({PROXY_NAME_LABEL, HEADLESS_LABEL})
+_NO_VIRTUAL_ADDRESS = frozenset({"", "None"})
+_AFFINITY_MOST_S = 86400  # the API's own limit
+
+
+@dataclass(frozen=True, slots=True)
+class TrackRules:
+    """What holds for the whole cluster."""
+
+    family: Family = 4
+    default_balance: Balance = Balance.RANDOM
+    service_cidrs: tuple[IPNetwork, ...] = ()  # empty: unknown, and then anything may be a cluster address
+
+
+@dataclass(frozen=True, slots=True)
+class Tracked:
+    """Everything to proxy, sorted, and what was left out."""
+
+    service_ports: tuple[ServicePort, ...] = ()
+    refused: tuple[Refused, ...] = ()
+
+
+@dataclass(slots=True)
+class _Findings:
+    """What is collected on the way through one Service."""
+
+    ports: list[ServicePort] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
+
+    def refuse(self, subject: str, reason: str) -> None:
+        self.refused.append(Refused(subject, reason))
+
+
+def track(
+    services: Iterable[Service], slices: Iterable[EndpointSlice], rules: TrackRules = TrackRules()
+) -> Tracked:
+    """Return the service ports that ``services`` and ``slices`` make, in the family of ``rules``."""
+    findings = _Findings()
+    by_service: dict[str, list[EndpointSlice]] = defaultdict(list)
+    for piece in filter(is_ours, slices):
+        if not piece.service_key:
+            findings.refuse(f"EndpointSlice {piece.metadata.key}", f"carries no label {SERVICE_NAME_LABEL}")
+        by_service[piece.service_key].append(piece)
+    for service in services:
+        found = track_service(service, by_service.get(service.metadata.key, ()), rules)
+        findings.ports += found.service_ports
+        findings.refused += found.refused
+    unique = _without_clashes(sorted(findings.ports, key=lambda port: port.name.sort_key), findings)
+    return Tracked(unique, tuple(sorted(set(findings.refused))))
+
+
+def track_service(service: Service, slices: Sequence[EndpointSlice], rules: TrackRules) -> Tracked:
+    """Return the service ports of one Service with its own ``slices``, as far as they are of this family."""
+    findings = _Findings()
+    subject = f"Service {service.metadata.key}"
+    cluster_ip = _cluster_ip(service, rules, findings, subject)
+    if cluster_ip is None:
+        return Tracked(refused=tuple(findings.refused))
+    endpoints = _endpoints_by_port(slices, rules, findings)
+    for spec in service.spec.ports:
+        reason = _why_not_port(spec)
+        if reason:
+            findings.refuse(f"{subject} port {spec.name or spec.port}", reason)
+            continue
+        port = _service_port(service, spec, cluster_ip, rules)
+        findings.ports.append(replace(port, endpoints=endpoints.get((spec.name, port.protocol), ())))
+    _refuse_unknown_balance(service, findings, subject)
+    return Tracked(tuple(findings.ports), tuple(findings.refused))
+
+
+def is_ours(thing: KubeObject) -> bool:
+    """Return whether the labels leave ``thing`` to this proxy."""
+    return NOT_OURS.isdisjoint(thing.metadata.labels)
+
+
+def _cluster_ip(service: Service, rules: TrackRules, findings: _Findings, subject: str) -> IPAddress | None:
+    spec = service.spec
+    texts = spec.cluster_ips or (spec.cluster_ip,)
+    if not is_ours(service) or spec.type == "ExternalName" or not _NO_VIRTUAL_ADDRESS.isdisjoint(texts):
+        return None
+    for text in texts:
+        address = parse_ip(text)
+        if address is None:
+            findings.refuse(subject, f"{text!r} is not an address")
+        elif address.version == rules.family:
+            reason = why_not_unicast(address) or _why_outside(address, rules)
+            if not reason:
+                return address
+            findings.refuse(subject, f"cluster address {address}: {reason}")
+    return None
+
+
+def _why_outside(address: IPAddress, rules: TrackRules) -> str:
+    networks = [cidr for cidr in rules.service_cidrs if cidr.version == address.version]
+    if not networks or any(address in cidr for cidr in networks):
+        return ""
+    return f"outside the service network {', '.join(map(str, networks))}"
+
+
+def _why_not_port(spec: ServicePortSpec) -> str:
+    if spec.protocol not in Protocol.__members__:
+        return f"protocol {spec.protocol!r} is not TCP, UDP or SCTP"
+    if not 1 <= spec.port <= 65535:
+        return f"{spec.port} is not a port"
+    if not 0 <= spec.node_port <= 65535:
+        return f"{spec.node_port} is not a port"
+    return ""
+
+
+def _service_port(
+    service: Service, spec: ServicePortSpec, cluster_ip: IPAddress, rules: TrackRules
+) -> ServicePort:
+    meta = service.metadata
+    return ServicePort(
+        ServicePortName(meta.namespace, meta.name, spec.name, Protocol(spec.protocol)),
+        cluster_ip,
+        spec.port,
+        node_port=spec.node_port if service.spec.type in ("NodePort", "LoadBalancer") else 0,
+        internal_policy=_policy(service.spec.internal_traffic_policy),
+        external_policy=_policy(service.spec.external_traffic_policy),
+        affinity_s=_affinity_s(service),
+        balance=_balance(service) or rules.default_balance,
+    )
+
+
+def _policy(text: str) -> TrafficPolicy:
+    # Local is the word with an effect; anything else, as an absent field, is the default.
+    return TrafficPolicy.LOCAL if text == TrafficPolicy.LOCAL.value else TrafficPolicy.CLUSTER
+
+
+def _affinity_s(service: Service) -> int:
+    if service.spec.session_affinity != "ClientIP":
+        return 0
+    asked = service.spec.session_affinity_config
+    return min(max(asked.client_ip.timeout_seconds if asked else 10800, 1), _AFFINITY_MOST_S)
+
+
+def _balance(service: Service) -> Balance | None:
+    text = service.metadata.annotations.get(BALANCE_ANNOTATION, "")
+    return next((balance for balance in Balance if balance.value == text), None)
+
+
+def _refuse_unknown_balance(service: Service, findings: _Findings, subject: str) -> None:
+    text = service.metadata.annotations.get(BALANCE_ANNOTATION)
+    if text is not None and _balance(service) is None:
+        words = " or ".join(balance.value for balance in Balance)
+        findings.refuse(
+            subject, f"annotation {BALANCE_ANNOTATION}={text!r} is not {words}; the default holds"
+        )
+
+
+PortKey = tuple[str, Protocol]
+
+
+def _endpoints_by_port(
+    slices: Sequence[EndpointSlice], rules: TrackRules, findings: _Findings
+) -> Mapping[PortKey, tuple[Endpoint, ...]]:
+    """Return the endpoints for each (port name, protocol), merged over the slices, sorted as text."""
+    best: dict[PortKey, dict[str, Endpoint]] = defaultdict(dict)
+    for piece in slices:
+        if piece.address_type != f"IPv{rules.family}":
+            continue
+        for key, endpoint in _slice_endpoints(piece, rules, findings):
+            rival = best[key].get(str(endpoint))
+            best[key][str(endpoint)] = max(endpoint, rival, key=_merit) if rival else endpoint
+    return {key: tuple(by_text[text] for text in sorted(by_text)) for key, by_text in best.items()}
+
+
+def _slice_endpoints(
+    piece: EndpointSlice, rules: TrackRules, findings: _Findings
+) -> Iterator[tuple[PortKey, Endpoint]]:
+    ports: list[tuple[PortKey, int]] = []
+    for port in piece.ports or ():
+        protocol = Protocol.__members__.get(port.protocol or "TCP")
+        if port.name is not None and protocol and port.port and port.port <= 65535:
+            ports.append(((port.name, protocol), port.port))
+    for number, entry in enumerate(piece.endpoints or ()):
+        ip = parse_ip(entry.addresses[0]) if entry.addresses else None
+        reason = _why_not_address(entry, ip, rules)
+        if ip is None or reason:
+            findings.refuse(f"EndpointSlice {piece.metadata.key} endpoint {number}", reason)
+            continue
+        yield from ((key, _endpoint(entry, ip, target)) for key, target in ports)
+
+
+def _why_not_address(entry: SliceEndpoint, ip: IPAddress | None, rules: TrackRules) -> str:
+    if not entry.addresses:
+        return "has no address"
+    if ip is None:
+        return f"{entry.addresses[0]!r} is not an address"
+    if ip.version != rules.family:
+        return f"{ip} is not an IPv{rules.family} address"
+    reason = why_not_endpoint(ip, rules.service_cidrs)
+    return f"{ip}: {reason}" if reason else ""
+
+
+def _endpoint(entry: SliceEndpoint, ip: IPAddress, port: int) -> Endpoint:
+    conditions, hints = entry.conditions, entry.hints
+    return Endpoint(
+        ip,
+        port,
+        ready=conditions.ready is not False,
+        serving=conditions.serving is not False,
+        terminating=conditions.terminating is True,
+        node_name=entry.node_name,
+        zone_hints=frozenset(hint.name for hint in hints.for_zones) if hints else frozenset(),
+        node_hints=frozenset(hint.name for hint in hints.for_nodes) if hints else frozenset(),
+    )
+
+
+def _merit(endpoint: Endpoint) -> tuple[bool, bool, bool, str, list[str], list[str]]:
+    """Return what makes one of two entries for the same address win, whichever came first."""
+    return (
+        not endpoint.terminating,
+        endpoint.ready,
+        endpoint.serving,
+        endpoint.node_name,
+        sorted(endpoint.zone_hints),
+        sorted(endpoint.node_hints),
+    )
+
+
+def _without_clashes(ports: Sequence[ServicePort], findings: _Findings) -> tuple[ServicePort, ...]:
+    """Leave out what would answer where another already does: the first by name keeps the address."""
+    holders: dict[object, ServicePortName] = {}
+    kept = []
+    for port in ports:
+        places: list[object] = [port.name, (port.cluster_ip, port.protocol, port.port)]
+        if port.node_port:
+            places.append((port.protocol, port.node_port))
+        holder = next((holders[place] for place in places if place in holders), None)
+        if holder:
+            findings.refuse(f"Service port {port.name}", f"its address or port belongs to {holder} already")
+            continue
+        holders.update(dict.fromkeys(places, port.name))
+        kept.append(port)
+    return tuple(kept)
