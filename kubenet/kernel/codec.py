@@ -8,7 +8,6 @@ Source: rtnetlink(7), linux/if_link.h, linux/rtnetlink.h, linux/neighbour.h.
 """
 
 import errno
-import socket
 import struct
 from typing import TypedDict, Unpack
 
@@ -235,7 +234,7 @@ def checked_ifname(ifname: str) -> str:
 
 
 def _family(address: IPAddress | IPInterface) -> int:
-    return socket.AF_INET if address.version == 4 else socket.AF_INET6
+    return uapi.AF_INET if address.version == 4 else uapi.AF_INET6
 
 
 def _link_attributes(ifname: str, mtu: int, mac: MacAddress | None) -> bytes:
@@ -310,7 +309,7 @@ def _route_body(route: Route, oif_index: int, kind: int) -> bytes:
         uapi.RT_SCOPE_LINK if route.gateway is None and destination.version == 4 else uapi.RT_SCOPE_UNIVERSE
     )
     flags = uapi.RTNH_F_ONLINK if route.onlink else 0
-    family = socket.AF_INET if destination.version == 4 else socket.AF_INET6
+    family = uapi.AF_INET if destination.version == 4 else uapi.AF_INET6
     body = RTMSG.pack(
         family, destination.prefixlen, 0, 0, uapi.RT_TABLE_MAIN, route.protocol, scope, kind, flags
     )

@@ -8,7 +8,6 @@ blackhole routes, neighbours that were learned, addresses that the kernel makes 
 Source: rtnetlink(7), linux/if_link.h, linux/rtnetlink.h, linux/neighbour.h, linux/if_addr.h.
 """
 
-import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -98,7 +97,7 @@ def address(body: bytes, names: Names, mac_of: Mapping[str, MacAddress | None]) 
     found = attributes(body, IFADDRMSG.size)
     ifname = names.get(index)
     packed = found.get(uapi.IFA_LOCAL) or found.get(uapi.IFA_ADDRESS)
-    if family not in (socket.AF_INET, socket.AF_INET6) or ifname is None or packed is None:
+    if family not in (uapi.AF_INET, uapi.AF_INET6) or ifname is None or packed is None:
         return None
     interface = _interface(family, packed, prefix_length)
     if number_in(found, uapi.IFA_PROTO) in uapi.IFAPROT_KERNEL or _is_automatic(
@@ -122,7 +121,7 @@ def route(body: bytes, names: Names) -> RankedRoute | None:
     found = attributes(body, RTMSG.size)
     ifname = names.get(number_in(found, uapi.RTA_OIF))
     table = number_in(found, uapi.RTA_TABLE) or table
-    if family not in (socket.AF_INET, socket.AF_INET6) or table != uapi.RT_TABLE_MAIN:
+    if family not in (uapi.AF_INET, uapi.AF_INET6) or table != uapi.RT_TABLE_MAIN:
         return None
     if ifname is None or kind != uapi.RTN_UNICAST or flags & uapi.RTM_F_CLONED:
         return None
@@ -145,7 +144,7 @@ def neighbor(body: bytes, names: Names) -> Neighbor | None:
     found = attributes(body, NDMSG.size)
     octets = found.get(uapi.NDA_LLADDR, b"")
     ifname = names.get(index)
-    if family not in (socket.AF_INET, socket.AF_INET6) or ifname is None or len(octets) != 6:
+    if family not in (uapi.AF_INET, uapi.AF_INET6) or ifname is None or len(octets) != 6:
         return None
     if not state & uapi.NUD_PERMANENT or uapi.NDA_DST not in found:
         return None
@@ -213,7 +212,7 @@ def _ip(packed: bytes) -> IPAddress:
 @lru_cache(maxsize=16384)
 def _network(family: int, packed: bytes | None, prefix_length: int) -> IPNetwork:
     try:
-        if family == socket.AF_INET:
+        if family == uapi.AF_INET:
             return IPv4Network((packed or bytes(4), prefix_length))
         return IPv6Network((packed or bytes(16), prefix_length))
     except ValueError as error:
@@ -223,7 +222,7 @@ def _network(family: int, packed: bytes | None, prefix_length: int) -> IPNetwork
 @lru_cache(maxsize=4096)
 def _interface(family: int, packed: bytes, prefix_length: int) -> IPInterface:
     try:
-        if family == socket.AF_INET:
+        if family == uapi.AF_INET:
             return IPv4Interface((packed, prefix_length))
         return IPv6Interface((packed, prefix_length))
     except ValueError as error:

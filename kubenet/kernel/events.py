@@ -48,7 +48,7 @@ class Changed:
     """Something came, changed or (``gone``) went; on which link, and for a route in which table."""
 
     subject: Subject
-    ifname: str  # empty for a route without a link, or when the link went before its name was known
+    ifname: str  # empty for a route without a link, or when the link came and went before we looked
     table: int = 0
     gone: bool = False
 
@@ -67,15 +67,15 @@ class Subscription:
     """A socket that hears events of one namespace; an event loop may watch it for being readable."""
 
     def __init__(self, netns: NetNs | None = None, groups: Collection[Group] = tuple(Group)) -> None:
+        self._rtnl = Rtnl(netns)
         self._socket = open_socket(netns)
         try:
             for group in groups:
                 self._socket.setsockopt(uapi.SOL_NETLINK, uapi.NETLINK_ADD_MEMBERSHIP, group.value)
             self._socket.setblocking(False)
-            self._rtnl = Rtnl(netns)
-            self._names = self._links()
+            self._names = self._links()  # after joining: a link that comes in between is heard of
         except BaseException:
-            self._socket.close()
+            self.close()
             raise
 
     def fileno(self) -> int:
@@ -96,27 +96,32 @@ class Subscription:
 
     def read(self) -> list[Event]:
         """Return the events that are there, at once; none is an empty list. Raises CodecError."""
-        events: list[Event] = []
+        heard = list(self._heard())
+        messages = [message for message in heard if message is not None]
+        self._names |= decode.names_of(
+            decode.link(message.body) for message in messages if message.type == uapi.RTM_NEWLINK
+        )
+        names = self._names
+        if len(messages) < len(heard) or any(_is_unnamed(message, names) for message in messages):
+            # Names are among what was lost, or a link came of which only other things were heard.
+            self._names = self._links()
+            names = names | self._names  # events about links that went are in the queue too
+        events = (Overrun() if message is None else changed(message, names) for message in heard)
+        return [event for event in events if event is not None]
+
+    def _heard(self) -> Iterator[Message | None]:
+        """Yield the messages that are there; None where some were lost."""
         while True:
             try:
                 datagram = self._socket.recv(LARGEST_DATAGRAM_BYTES)
             except BlockingIOError:
-                return events
+                return
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
-                events.append(Overrun())
-                self._names = self._links()  # names may be among what was lost
+                yield None
                 continue
-            events += self._decoded(datagram)
-
-    def _decoded(self, datagram: bytes) -> Iterator[Changed]:
-        for message in unpack(datagram):
-            if message.type == uapi.RTM_NEWLINK:
-                told = decode.link(message.body)
-                self._names[told.index] = told.link.ifname
-            if (event := changed(message, self._names)) is not None:
-                yield event
+            yield from unpack(datagram)
 
     def _links(self) -> dict[int, str]:
         return decode.names_of(self._rtnl.links().values())
@@ -140,6 +145,11 @@ def changed(message: Message, names: decode.Names) -> Changed | None:
         case uapi.RTM_NEWROUTE | uapi.RTM_DELROUTE:
             return _route_changed(message.body, names, gone)
     return None
+
+
+def _is_unnamed(message: Message, names: decode.Names) -> bool:
+    event = changed(message, names)
+    return event is not None and not event.ifname
 
 
 def _route_changed(body: bytes, names: decode.Names, gone: bool) -> Changed:

@@ -91,8 +91,7 @@ class NetlinkSocket:
         """
         with self._lock:
             for _ in range(DUMP_TRIES):
-                answer = self._ask_once(request)
-                if not any(message.flags & uapi.NLM_F_DUMP_INTR for message in answer):
+                if (answer := self._ask_once(request)) is not None:
                     return answer
         raise Resync(f"{request.what}: it changed during each of {DUMP_TRIES} readings")
 
@@ -114,22 +113,27 @@ class NetlinkSocket:
                 break
         return refused
 
-    def _ask_once(self, request: Request) -> list[Message]:
+    def _ask_once(self, request: Request) -> list[Message] | None:
+        """Return the answer; None when what was being read changed meanwhile."""
         self._sequence += 1
         wants_ack = 0 if request.flags & uapi.NLM_F_DUMP else uapi.NLM_F_ACK
         self._socket.send(pack(request, self._sequence, wants_ack))
         answer: list[Message] = []
+        code, said, interrupted = 0, "", 0
         for message in self._answers(request.what):
             if message.sequence != self._sequence:
-                continue
-            if message.type not in (uapi.NLMSG_ERROR, uapi.NLMSG_DONE):
-                answer.append(message)
-                continue
-            code, said = acknowledged(message) if message.type == uapi.NLMSG_ERROR else (done(message), "")
-            if code:
-                raise refusal(code, request.what, said)
-            break
-        return answer
+                continue  # the answer to a request of before that nobody waited for
+            if message.type == uapi.NLMSG_ERROR:
+                code, said = acknowledged(message)
+                break
+            interrupted |= message.flags & uapi.NLM_F_DUMP_INTR
+            if message.type == uapi.NLMSG_DONE:
+                code = done(message)
+                break
+            answer.append(message)
+        if code:
+            raise refusal(code, request.what, said)
+        return None if interrupted else answer
 
     def _answers(self, what: str) -> Iterator[Message]:
         """Yield messages for as long as the caller wants more."""

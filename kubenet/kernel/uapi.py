@@ -1,8 +1,11 @@
 """The kernel's numbers that our netlink messages are made of, under the kernel's names. *Pure.*
 
-Source: linux/netlink.h, linux/rtnetlink.h, linux/if_link.h, linux/if_addr.h, linux/neighbour.h,
-linux/net_namespace.h, linux/if_arp.h, linux/if.h of Linux 6.x.
+Source: linux/socket.h, linux/netlink.h, linux/rtnetlink.h, linux/if_link.h, linux/if_addr.h,
+linux/neighbour.h, linux/net_namespace.h, linux/if_arp.h, linux/if.h of Linux 6.x.
 """
+
+# linux/socket.h
+AF_INET, AF_INET6, AF_BRIDGE = 2, 10, 7
 
 # linux/netlink.h
 NETLINK_ROUTE = 0
@@ -67,7 +70,6 @@ IFAPROT_KERNEL = (1, 2, 3)  # loopback, router advertisement, link-local: made b
 NDA_DST, NDA_LLADDR = 1, 2
 NUD_PERMANENT = 0x80
 NTF_SELF = 0x02
-AF_BRIDGE = 7
 
 # linux/net_namespace.h
 NETNSA_NSID, NETNSA_FD = 1, 3
