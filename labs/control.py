@@ -15,18 +15,15 @@ from kubenet.client.sync import SyncClient
 from kubenet.errors import KubenetError, NotFound, TimedOut
 from kubenet.kernel.netns import NetNs
 from kubenet.kernel.privileges import require_root
-from kubenet.kernel.run import Child, find, spawn
+from kubenet.kernel.run import Child, spawn
 from kubenet.model.objects import Node, Pod, Service
 from kubenet.model.resources import NODES, PODS, SERVICES
-from labs import ledger
+from labs import ledger, preflight
 from labs.ledger import LabDirectory, Ledger
 from labs.report import Report, encode_spec
 from labs.topology import WIRE, LabSpec, checked, topology
 
 BOOT_TIMEOUT_S = 60.0
-
-# What a lab cannot do without; looked for before anything is made.
-PROGRAMS = ("iptables-restore", "iptables-save")
 
 
 class LabFailed(KubenetError):
@@ -51,12 +48,10 @@ class LabStatus:
 def up(spec: LabSpec, root: Path = ledger.LABS) -> str:
     """Boot a lab and return the URL of its API server. Whatever goes wrong, nothing of it stays.
 
-    Raises InvalidInput, NotPermitted, ProgramMissing, AlreadyExists, TimedOut and LabFailed.
+    Raises InvalidInput, NotPermitted, ProgramMissing, KernelLacks, AlreadyExists, TimedOut and LabFailed.
     """
     checked(spec)
-    require_root("a lab makes network namespaces")
-    for program in PROGRAMS:
-        find(program)
+    preflight.check()
     directory = LabDirectory(spec.name, root)
     ledger.claim(directory, Ledger(spec.name, tuple(node.name for node in topology(spec).nodes)))
     try:

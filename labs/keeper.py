@@ -20,10 +20,9 @@ from pathlib import Path
 from socket import AF_INET, SO_REUSEADDR, SOCK_STREAM, SOL_SOCKET, socket
 
 import msgspec
+
 from cni.agent import AgentConfig, run_agent
 from dns.server import DnsConfig, run_dns
-from kubenet.store.sqlite import SqliteStore
-
 from kubenet.apiserver.http import ApiServer, ServerConfig
 from kubenet.client.kubeconfig import ClusterConfig
 from kubenet.client.transport import ApiClient
@@ -34,6 +33,7 @@ from kubenet.manager import ManagerConfig, run_controllers, run_scheduler
 from kubenet.model.objects import Json, Node
 from kubenet.model.resources import NODES
 from kubenet.node import NodeConfig, run_node_agent
+from kubenet.store.sqlite import SqliteStore
 from labs import ledger
 from labs.base import base_objects
 from labs.build import Underlay, build_underlay
