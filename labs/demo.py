@@ -141,8 +141,8 @@ class Demo:
         return not load.failures and is_round_robin(load.order) == (balance == "round-robin")
 
     def _delete_one(self) -> None:
-        here = self._ready()[CLIENT].spec.node_name
-        victim = next(pod for pod in self._web().values() if pod.spec.node_name != here)
+        here, before = self._ready()[CLIENT].spec.node_name, self._web()
+        victim = next(pod for pod in before.values() if pod.spec.node_name != here)
         argv = self._load_argv(SERVICE, 80, 300, pause_s=0.01)
         with inside.started(self.spec.name, f"{NAMESPACE}/{CLIENT}", argv) as running:
             self.client.delete(PODS, NAMESPACE, victim.metadata.name)
@@ -154,7 +154,7 @@ class Demo:
             "a replacement",
             lambda: len(self._web()) == REPLICAS and len(self._endpoints(SERVICE)) == REPLICAS,
         )
-        new = set(self._web()) - set(load.pods)
+        new = set(self._web()) - set(before)
         self.say(f"        {victim.metadata.name} deleted: {len(load.order)} requests meanwhile, none failed")
         self.say(f"        replaced by {' '.join(sorted(new))}")
 
