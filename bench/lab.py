@@ -29,7 +29,8 @@ from labs.topology import UNDERLAY, LabSpec
 
 PEER = "ip -batch"
 PORT = 7
-# The kernel takes devices apart after it has said that a namespace is gone; the next lab shall not pay for that.
+# The kernel takes devices apart after it has said that a namespace is gone; the next lab shall not pay for
+# that.
 SETTLE_S = 0.5
 
 UP_3X10 = Figure("lab-3x10-up", "s", Target("<=", 0.3))

@@ -1,7 +1,7 @@
 """Compare what is with what shall be. *Pure.*
 
-Every applier of the project has this shape: observe ``have``, compute ``want``, write ``diff(have, want)`` in one go or not at all.
-Law: ``patched(have, diff(have, want)) == want``.
+Every applier of the project has this shape: observe ``have``, compute ``want``, write ``diff(have, want)`` in
+one go or not at all. Law: ``patched(have, diff(have, want)) == want``.
 """
 
 from collections.abc import Mapping

@@ -1,8 +1,9 @@
 """The one error tree. *Pure.*
 
-A class exists only if someone catches it by name or if it has an exit code of its own. The message holds the subject and the
-values; ``next_step`` is the command or act that gets the reader further. Nothing else of the project derives from ``Exception``
-directly, so that ``except KubenetError`` means "an expected failure" and a bug always surfaces.
+A class exists only if someone catches it by name or if it has an exit code of its own. The message holds the
+subject and the values; ``next_step`` is the command or act that gets the reader further. Nothing else of the
+project derives from ``Exception`` directly, so that ``except KubenetError`` means "an expected failure" and a
+bug always surfaces.
 """
 
 from typing import ClassVar

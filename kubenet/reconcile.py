@@ -1,7 +1,7 @@
 """Poke, and one sync at a time follows: the loop inside every daemon.
 
-Pokes collapse: any number of them during a sync cause exactly one more. A sync that raises ``KubenetError`` is tried again after a
-delay that doubles; any other exception is a bug and ends the daemon.
+Pokes collapse: any number of them during a sync cause exactly one more. A sync that raises ``KubenetError``
+is tried again after a delay that doubles; any other exception is a bug and ends the daemon.
 """
 
 import asyncio

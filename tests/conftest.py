@@ -1,7 +1,7 @@
 """What every test may use."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,8 +24,7 @@ def golden() -> Callable[[str, str], None]:
 
 
 @pytest.fixture(autouse=True)
-def _needs_root(request: pytest.FixtureRequest) -> Iterator[None]:
+def _needs_root(request: pytest.FixtureRequest) -> None:
     """A test of the kernel without root is an error of how it was started, never a silent skip."""
     if os.geteuid() != 0 and any(request.node.get_closest_marker(mark) for mark in ("netns", "e2e")):
         pytest.fail("this test makes network namespaces: run it as root")
-    yield

@@ -1,5 +1,6 @@
 """``kubenet apply``: bring a manifest file into a lab."""
 
+import sys
 from pathlib import Path
 
 import click
@@ -30,7 +31,7 @@ def apply(filename: str, name: str | None, namespace: str) -> None:
 def _read(filename: str) -> str:
     try:
         if filename == "-":
-            return click.get_text_stream("stdin").read()
+            return sys.stdin.read()
         return Path(filename).read_text()
     except FileNotFoundError:
         raise NotFound(f"{filename}: no such file", "kubenet apply -f FILE") from None

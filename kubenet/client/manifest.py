@@ -53,13 +53,17 @@ def parse(text: str, source: str, namespace: str = "default") -> tuple[Manifest,
     return manifests
 
 
+def _line(mark: object) -> int:
+    return int(getattr(mark, "line", -1)) + 1  # PyYAML has two classes of marks, in C and in Python
+
+
 def _check_depth(text: str, source: str) -> None:
     depth = 0
     for event in yaml.parse(text, Loader=yaml.CSafeLoader):
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > MAX_DEPTH:
-                where = f"{source}:{event.start_mark.line + 1}"
+                where = f"{source}:{_line(event.start_mark)}"
                 raise InvalidManifest(f"{where}: nested more than {MAX_DEPTH} deep", f"look at {where}")
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
@@ -70,7 +74,7 @@ def _is_empty(node: yaml.Node) -> bool:
 
 
 def _manifest(node: yaml.Node, source: str, namespace: str) -> Manifest:
-    where = f"{source}:{node.start_mark.line + 1}"
+    where = f"{source}:{_line(node.start_mark)}"
     body = _Builder(source).build(node)
     if not isinstance(body, dict):
         raise InvalidManifest(f"{where}: not an object but {type(body).__name__}", f"look at {where}")
@@ -120,7 +124,7 @@ class _Builder:
             raise InvalidManifest(f"{self._at(node)}: an alias of itself") from None
 
     def _at(self, node: yaml.Node) -> str:
-        return f"{self._source}:{node.start_mark.line + 1}"
+        return f"{self._source}:{_line(node.start_mark)}"
 
     def _value(self, node: yaml.Node) -> JsonValue:
         self._left -= 1

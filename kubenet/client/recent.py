@@ -3,8 +3,9 @@
 A watch is always a little late. A controller that has just made two pods and looks at its cache too early
 sees none, and makes two more. So every answer to our own writes is kept on top of the cache until the watch
 has come past it. That moment is known exactly: the answer carries the object's resourceVersion and the watch
-delivers in that order, hence an answer is obsolete as soon as the cache has seen its version, also when others
-have changed or deleted the object since. A delete is shown as one that has begun (a deletion timestamp).
+delivers in that order, hence an answer is obsolete as soon as the cache has seen its version, also when
+others have changed or deleted the object since. A delete is shown as one that has begun (a deletion
+timestamp).
 
 This replaces client-go's expectations (counts of creations not yet seen, given up after 5 minutes): it needs
 no counting, serves every kind, and has no time limit.
@@ -36,8 +37,6 @@ class Recent(Generic[ObjectT]):
     def wrote(self, answer: ObjectT) -> None:
         """Remember the server's answer to a create, replace or patch."""
         version = version_number(answer.metadata.resource_version)
-        if version <= self._cache.resource_version:
-            return  # the watch was faster than the answer
         known = self._written.get(answer.metadata.key)
         if known is None or known[0] < version:
             self._written[answer.metadata.key] = (version, answer)

@@ -1,8 +1,8 @@
 """Kubernetes objects as we read them: only the fields that some part of kubenet looks at. *Pure.*
 
-Decoding skips every other field, which makes a watch event several times cheaper than a full model. Values stay as the API spells
-them (strings); a component turns them into addresses and enums where it takes them in. Objects that are *written* are plain JSON
-(``Json``), so that nothing unread is lost.
+Decoding skips every other field, which makes a watch event several times cheaper than a full model. Values
+stay as the API spells them (strings); a component turns them into addresses and enums where it takes them in.
+Objects that are *written* are plain JSON (``Json``), so that nothing unread is lost.
 
 Source: Kubernetes API reference v1.36 (core/v1, apps/v1, discovery.k8s.io/v1, coordination.k8s.io/v1).
 """

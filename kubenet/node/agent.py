@@ -52,8 +52,7 @@ async def run_node_agent(config: NodeConfig, client: ApiClient) -> None:
 
 
 class Workers:
-    """The workers of a node, by the uid of their pods: two pods that follow each other in a name never mix.
-    """
+    """The workers of a node, by the uid of their pods: two pods of one name never mix."""
 
     def __init__(self, parts: NodeParts, group: asyncio.TaskGroup) -> None:
         self._parts = parts
