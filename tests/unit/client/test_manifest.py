@@ -36,16 +36,24 @@ def test_a_date_is_text_as_in_kubernetes() -> None:
         pytest.param("- 1", InvalidManifest, "f.yaml:1: not an object but list", id="a list"),
         pytest.param("", InvalidManifest, "f.yaml: holds no object", id="empty file"),
         pytest.param("kind: Pod", InvalidManifest, "f.yaml:1: apiVersion is missing", id="no apiVersion"),
-        pytest.param("apiVersion: v1\nkind: 3", InvalidManifest, "kind is not text but 3", id="kind is a number"),
-        pytest.param(f"{POD}---\napiVersion: v1\nkind: Pot", UnknownKind, "f.yaml:5: unknown kind 'Pot'", id="typo"),
+        pytest.param(
+            "apiVersion: v1\nkind: 3", InvalidManifest, "kind is not text but 3", id="kind is a number"
+        ),
+        pytest.param(
+            f"{POD}---\napiVersion: v1\nkind: Pot", UnknownKind, "f.yaml:5: unknown kind 'Pot'", id="typo"
+        ),
         pytest.param("apiVersion: v2\nkind: Pod", UnknownKind, "of apiVersion 'v2'", id="unknown version"),
         pytest.param("apiVersion: v1\nkind: Pod", InvalidManifest, "Pod has no metadata", id="no metadata"),
-        pytest.param("apiVersion: v1\nkind: Pod\nmetadata: {}", InvalidManifest, "metadata.name is", id="no name"),
+        pytest.param(
+            "apiVersion: v1\nkind: Pod\nmetadata: {}", InvalidManifest, "metadata.name is", id="no name"
+        ),
         pytest.param("a: 1\nb: 2\na: 3", InvalidManifest, "f.yaml:3: key 'a' stands twice", id="key twice"),
         pytest.param("x: !!python/object:os.system 3", InvalidManifest, "f.yaml:1: not a plain", id="a tag"),
         pytest.param("? [1]\n: 2", InvalidManifest, "a key must be text", id="key is a list"),
         pytest.param("a: &a\n  b: *a\n", InvalidManifest, "an alias of itself", id="alias of itself"),
-        pytest.param("[" * 100_000, InvalidManifest, "f.yaml:1: nested more than 100 deep", id="nested without end"),
+        pytest.param(
+            "[" * 100_000, InvalidManifest, "f.yaml:1: nested more than 100 deep", id="nested without end"
+        ),
     ],
 )
 def test_a_mistake_is_named_with_its_line(text: str, error: type[KubenetError], says: str) -> None:

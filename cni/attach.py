@@ -1,0 +1,304 @@
+"""Attach pods to the node's network and detach them, so that nothing is ever left half done.
+
+An ADD reserves addresses, writes its record, wires the pod, marks the record as finished, and answers;
+whatever fails on the way, the answer included, undoes all of it before the error goes out. A DEL needs
+nothing but the container and the interface, and succeeds on whatever is left of them: the name of the link
+follows from the two, and what has no link and no record is done.
+
+One attachment is worked on by one thread at a time, so a DEL that comes while its ADD still runs waits for it
+and then removes what it made.
+"""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+
+from cni import gc
+from cni.locks import KeyedLocks
+from cni.plan import Bridge, PodNet, differences, host_ifname
+from cni.reaper import Reaper
+from cni.recovery import recovery
+from cni.result import interface_in
+from cni.spec import CniError, Code, Request
+from cni.wires import Wires
+from ipam.ledger import Ledger
+from ipam.record import AllocationRecord, Phase, Stored
+from ipam.store import RecordStore, StoreFailed
+from kubenet.errors import KubenetError
+from kubenet.kernel.netns import NetNs
+from kubenet.model.links import IPNetwork
+
+log = logging.getLogger(__name__)
+
+LOCK_WITHIN_S = 40.0  # longer than anything a request can be busy with: the kernel gets 30 s
+GONE_WITHIN_S = 10.0
+# The clock of file times ticks: it is behind the one that records are dated by, with CONFIG_HZ=100 up to
+# this.
+CLOCK_SLACK_NS = 10 * 10**6
+
+
+@dataclass(frozen=True, slots=True)
+class PodWiring:
+    """How pods are wired at the moment."""
+
+    mtu: int  # bytes
+    bridge: Bridge | None = None
+
+
+class Attachments:
+    """All pods of one node. May be used by several threads; one more has to ``reaper.run()``."""
+
+    def __init__(
+        self, store: RecordStore, connect: Callable[[], Wires], *, strict_delete: bool = False
+    ) -> None:
+        self._store = store
+        self._connect = connect
+        self._strict_delete = strict_delete
+        self._ledger = Ledger()
+        self._guard = Lock()  # of the ledger
+        self._busy = KeyedLocks()
+        self._wiring: PodWiring | None = None
+        self._idle: deque[Wires] = deque()
+        self.reaper = Reaper(connect, self._gone)
+
+    def recover(self) -> None:
+        """Take in what an earlier agent has left, and undo what it had not finished.
+
+        Raises StateLost, StoreFailed, NetlinkError.
+        """
+        stored, unreadable = self._store.load()
+        with self._wires() as wires:
+            found = recovery(stored, unreadable, wires.node())
+            for record in found.found:
+                self._store.begin(record)
+                self._store.commit(record.host_ifname)
+                log.warning("cni: %s has lost its record; it keeps %s", record.host_ifname, _list(record))
+            if found.undone:
+                wires.bury(found.undone)
+        for name in found.undone:
+            self._store.forget(name)
+        for record in (*found.kept, *found.found):
+            self._ledger.adopt(record, Phase.ATTACHED)
+        log.info("cni: %d pods taken over, %d undone", len(found.kept) + len(found.found), len(found.undone))
+
+    def open(self, ranges: Iterable[IPNetwork], wiring: PodWiring) -> None:
+        """Add pods from now on: addresses of ``ranges``, wired so. Raises InvalidInput for a small range."""
+        with self._guard:
+            self._ledger.open(ranges)
+            self._wiring = wiring
+
+    def rewire(self, wiring: PodWiring) -> None:
+        """Wire later pods so; those that are there stay as they are."""
+        self._wiring = wiring
+
+    @property
+    def records(self) -> list[AllocationRecord]:
+        """The finished attachments."""
+        with self._guard:
+            return self._ledger.in_phase(Phase.ATTACHED)
+
+    def readiness(self) -> str:
+        """Return why no pod can be added now; an empty string if one can."""
+        with self._guard:
+            if self._wiring is None or not self._ledger.pools:
+                return "the node has no pod range yet"
+            full = [pool for pool in self._ledger.pools if pool.exhausted]
+            return f"{full[0].network}: all {full[0].usable} addresses are in use" if full else ""
+
+    def add(self, request: Request, netns: NetNs, deliver: Callable[[PodNet], None]) -> None:
+        """Wire the pod and ``deliver`` what was made; if that raises too, nothing stays.
+
+        Raises CniError, PoolExhausted, AddressTaken, StoreFailed, NetlinkError, TimedOut.
+        """
+        name = host_ifname(request.container_id, request.ifname)
+        with self._busy.held(name, LOCK_WITHIN_S), ExitStack() as undo, self._wires() as wires:
+            self.reaper.wait_gone(name, GONE_WITHIN_S)
+            wiring = self._ready_for(name, request)
+            record = self._reserve(request, name, netns)
+            undo.callback(self._undo, record)
+            pod = PodNet(
+                name, request.ifname, record.addresses, request.mtu or wiring.mtu, wiring.bridge, request.mac
+            )
+            self._store.begin(record)
+            self._make(wires, pod, netns)
+            wires.dress(pod, netns)
+            wires.reach(pod)
+            self._store.commit(name)
+            deliver(pod)
+            self._move(name, Phase.ATTACHED)
+            undo.pop_all()
+
+    def delete(self, request: Request, asked_ns: int | None = None) -> None:
+        """Detach the pod; what is not there is fine. Raises NetlinkError, TimedOut.
+
+        A request that was ``asked`` for earlier means nothing that was attached since.
+        """
+        name = host_ifname(request.container_id, request.ifname)
+        entry = self._entry(name)
+        if asked_ns is None or entry is None or entry.record.created_ns <= asked_ns + CLOCK_SLACK_NS:
+            self._delete(name)
+
+    def check(self, request: Request, netns: NetNs) -> None:
+        """Return if the pod is wired as it was made. Raises CniError with all that differs."""
+        name = host_ifname(request.container_id, request.ifname)
+        with self._busy.held(name, LOCK_WITHIN_S), self._wires() as wires:
+            entry = self._entry(name)
+            if entry is None or entry.phase is not Phase.ATTACHED:
+                raise CniError(Code.CHECK_FAILED, f"{request.ifname}: no address is reserved for it")
+            made = interface_in(request.prev_result or {}, request.ifname, request.netns)
+            bridge = self._wiring.bridge if self._wiring else None
+            mac, mtu = (made.mac or None, made.mtu) if made else (None, 0)
+            pod = PodNet(name, request.ifname, entry.record.addresses, mtu, bridge, mac)
+            different = list(differences(wires.pod(netns), wires.node(), pod))
+        if different:
+            raise CniError(Code.CHECK_FAILED, "; ".join(different), f"{len(different)} differences")
+
+    def collect(self, request: Request, arrived_ns: int) -> None:
+        """Detach everything of the request's network that it does not list as valid.
+
+        Raises CniError naming what could not be detached; all else is.
+        """
+        stale = gc.unlisted(self.records, request.network, request.valid, arrived_ns)
+        failed = [f"{record.label}: {error}" for record, error in self._delete_all(stale, "not listed by GC")]
+        if failed:
+            raise CniError(Code.GC_INCOMPLETE, f"{len(failed)} attachments remain", "; ".join(failed))
+
+    def sweep(self, now_ns: int) -> None:
+        """Let go what is provably dead: neither the pod's link nor its namespace is there."""
+        records = self.records
+        with self._wires() as wires:
+            ifnames = set(wires.node().links)
+        alive = {inode for record in records if (inode := _inode(record.netns))}
+        for record, error in self._delete_all(gc.vanished(records, ifnames, alive, now_ns), "pod vanished"):
+            log.warning("cni: %s cannot be let go: %s", record.label, error)
+
+    def close(self) -> None:
+        """Close the connections to the kernel. No thread may be busy any more."""
+        while self._idle:
+            self._idle.pop().close()
+
+    def _ready_for(self, name: str, request: Request) -> PodWiring:
+        with self._guard:
+            if self._ledger.get(name) is not None:
+                raise CniError(
+                    Code.ALREADY_ATTACHED,
+                    f"container {request.container_id} has {request.ifname} already",
+                    "the existing attachment was left as it is",
+                )
+            if self._wiring is None or not self._ledger.pools:
+                raise CniError(Code.TRY_AGAIN, "the node has no pod range yet", "waiting for its podCIDR")
+            return self._wiring
+
+    def _reserve(self, request: Request, name: str, netns: NetNs) -> AllocationRecord:
+        blank = AllocationRecord(
+            name,
+            (),
+            request.network,
+            request.container_id,
+            request.ifname,
+            request.netns,
+            netns.inode,
+            time.time_ns(),
+            request.pod,
+        )
+        with self._guard:
+            return self._ledger.reserve(blank, request.addresses)
+
+    def _make(self, wires: Wires, pod: PodNet, netns: NetNs) -> None:
+        try:
+            wires.make(pod, netns)
+        except CniError as error:
+            if error.code is not Code.ALREADY_ATTACHED or not self.reaper.busy:
+                raise
+            # The interface in the way may be one whose DEL was answered a moment ago.
+            self.reaper.wait_idle(GONE_WITHIN_S)
+            wires.make(pod, netns)
+
+    def _undo(self, record: AllocationRecord) -> None:
+        """Remove all that an ADD has made; what cannot be removed now goes later, with its address."""
+        name = record.host_ifname
+        self._move(name, Phase.DYING)
+        try:
+            with self._wires() as wires:
+                wires.remove(name)
+        except KubenetError as error:
+            log.warning("cni: %s: the link %s stays for the moment: %s", record.label, name, error)
+            self.reaper.put(name)
+        else:
+            self._gone(name)
+
+    def _delete(self, name: str) -> None:
+        with self._busy.held(name, LOCK_WITHIN_S), self._wires() as wires:
+            entry = self._entry(name)
+            if entry is not None and entry.phase is Phase.ATTACHED:
+                self._retire(entry.record)
+            if wires.retire(name):
+                self.reaper.put(name)
+            elif entry is not None:
+                self._gone(name)
+        if self._strict_delete:
+            self.reaper.wait_gone(name, GONE_WITHIN_S)
+
+    def _retire(self, record: AllocationRecord) -> None:
+        try:
+            self._store.retire(record.host_ifname)
+        except StoreFailed as error:
+            # The pod has to go all the same. At worst the next agent finds a record without a link.
+            log.warning("cni: %s: %s", record.label, error)
+        self._move(record.host_ifname, Phase.DYING)
+
+    def _delete_all(
+        self, records: Iterable[AllocationRecord], why: str
+    ) -> Iterator[tuple[AllocationRecord, KubenetError]]:
+        for record in records:
+            log.info("cni: %s lets go of %s: %s", record.label, _list(record), why)
+            try:
+                self._delete(record.host_ifname)
+            except KubenetError as error:
+                yield record, error
+
+    def _gone(self, name: str) -> None:
+        """Nothing of the attachment is in the kernel any more."""
+        try:
+            self._store.forget(name)
+        except StoreFailed as error:
+            log.warning("cni: %s: %s", name, error)  # the next agent undoes nothing, and forgets it
+        with self._guard:
+            self._ledger.free(name)
+
+    def _entry(self, name: str) -> Stored | None:
+        with self._guard:
+            return self._ledger.get(name)
+
+    def _move(self, name: str, phase: Phase) -> None:
+        with self._guard:
+            self._ledger.move(name, phase)
+
+    @contextmanager
+    def _wires(self) -> Iterator[Wires]:
+        """Lend a connection to the kernel to the calling thread."""
+        try:
+            wires = self._idle.pop()
+        except IndexError:
+            wires = self._connect()
+        try:
+            yield wires
+        finally:
+            self._idle.append(wires)
+
+
+def _list(record: AllocationRecord) -> str:
+    return ", ".join(str(address) for address in record.addresses)
+
+
+def _inode(netns: str) -> int:
+    """Return the number of the namespace at a path; 0 if there is none, or none that we can see."""
+    try:
+        return Path(netns).stat().st_ino if netns else 0
+    except OSError:
+        return 0

@@ -1,0 +1,161 @@
+"""The acts on the kernel that wire one pod, and that take it off again.
+
+Making a pod is three sends: the veth pair, whose one end is born in the pod's namespace; everything inside
+the pod; the way to it on the node. What they say is computed by ``plan``; nothing is looked up but the
+numbers that the kernel gave the two ends, so the cost does not grow with the number of pods.
+
+Taking it off has two halves. ``retire`` cuts the pod off at once: link down, and into the group of those that
+are going. ``bury`` deletes all links of that group: one deletion waits 12-20 ms for the kernel's readers
+to leave, of one link as of many, and nobody who asked for a DEL has to wait for that.
+"""
+
+import errno
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from cni.plan import PodNet, new_pod_state, node_state, pod_state
+from cni.spec import CniError, Code
+from kubenet.errors import NotFound
+from kubenet.kernel import arrange, codec, uapi
+from kubenet.kernel.decode import NumberedLink
+from kubenet.kernel.netlink import NetlinkError, Request
+from kubenet.kernel.netns import NetNs
+from kubenet.kernel.rtnl import Rtnl
+from kubenet.model.links import DYING_GROUP, Link, LinkState, diff_state
+
+LOOPBACK_INDEX = 1  # include/net/net_namespace.h: the first link of every namespace
+# How long a name can stay taken after the pod that had it is gone: 32 ms is usual, 70 ms the worst seen.
+NAME_FREE_WITHIN_S = 2.0
+_NAME_RETRY_S = 0.005
+
+
+class Wires(Protocol):
+    """What attaching needs of the kernel. One thread uses one of these."""
+
+    def make(self, pod: PodNet, netns: NetNs) -> None:
+        """Make the veth pair. Raises CniError when the pod has such an interface already."""
+        ...
+
+    def dress(self, pod: PodNet, netns: NetNs) -> None:
+        """Bring the pod's end up, with addresses, routes and neighbours."""
+        ...
+
+    def reach(self, pod: PodNet) -> None:
+        """Tell the node the way to the pod."""
+        ...
+
+    def remove(self, host_ifname: str) -> None:
+        """Delete the pair and wait until it is gone; one that is not there is fine."""
+        ...
+
+    def retire(self, host_ifname: str) -> bool:
+        """Cut the pod off, and leave its link to ``bury``. False: there is no such link."""
+        ...
+
+    def bury(self, host_ifnames: Sequence[str]) -> None:
+        """Delete links in one pass of the kernel; when this returns, they are gone."""
+        ...
+
+    def node(self) -> LinkState:
+        """Return what the node's namespace holds."""
+        ...
+
+    def pod(self, netns: NetNs) -> LinkState:
+        """Return what a pod's namespace holds."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class KernelWires:
+    """The kernel's own."""
+
+    def __init__(self, node_netns: NetNs) -> None:
+        self._rtnl = Rtnl(node_netns)
+
+    def make(self, pod: PodNet, netns: NetNs) -> None:
+        master_index = self._rtnl.ifindex(pod.bridge.ifname) if pod.bridge else 0
+        link = node_state(pod).links[pod.host_ifname]
+        request = codec.new_link(link, master_index=master_index, peer_fd=netns.fd)
+        give_up = time.monotonic() + NAME_FREE_WITHIN_S
+        while True:
+            try:
+                self._rtnl.transact([request])
+            except NetlinkError as error:
+                if error.errno != errno.EEXIST or time.monotonic() > give_up:
+                    raise
+                self._free_name(pod)
+            else:
+                return
+
+    def _free_name(self, pod: PodNet) -> None:
+        """Nobody holds an attachment of this name, so a link that has it is a remnant of one."""
+        try:
+            self._rtnl.ifindex(pod.host_ifname)
+        except NotFound as error:
+            raise CniError(
+                Code.ALREADY_ATTACHED,
+                f"{pod.ifname} exists already in the pod's namespace",
+                "an interface of another attachment, or one that somebody else made",
+            ) from error
+        self._rtnl.transact([codec.delete_link(ifname=pod.host_ifname)])
+        time.sleep(_NAME_RETRY_S)
+
+    def dress(self, pod: PodNet, netns: NetNs) -> None:
+        before = new_pod_state(pod)
+        with Rtnl(netns) as rtnl:
+            numbers = {"lo": LOOPBACK_INDEX, pod.ifname: rtnl.ifindex(pod.ifname)}
+            change = diff_state(before, pod_state(pod))
+            requests = arrange.contents(change, _numbered(before.links, numbers))
+            rtnl.transact([_first_wins(request) for request in requests])
+
+    def reach(self, pod: PodNet) -> None:
+        if pod.bridge:
+            return  # a bridge finds the pods behind its ports by itself
+        want = node_state(pod)
+        before = LinkState(links=want.links)
+        numbers = {pod.host_ifname: self._rtnl.ifindex(pod.host_ifname)}
+        self._rtnl.transact(arrange.contents(diff_state(before, want), _numbered(before.links, numbers)))
+
+    def remove(self, host_ifname: str) -> None:
+        self._rtnl.transact([codec.delete_link(ifname=host_ifname)])
+
+    def retire(self, host_ifname: str) -> bool:
+        try:
+            self._rtnl.transact([_retirement(host_ifname)])
+        except NetlinkError as error:
+            if error.errno != errno.ENODEV:
+                raise
+            return False
+        return True
+
+    def bury(self, host_ifnames: Sequence[str]) -> None:
+        marks = [_retirement(host_ifname, forgiven=(errno.ENODEV,)) for host_ifname in host_ifnames]
+        self._rtnl.transact([*marks, codec.delete_link(group=DYING_GROUP)])
+
+    def node(self) -> LinkState:
+        return self._rtnl.observe()
+
+    def pod(self, netns: NetNs) -> LinkState:
+        with Rtnl(netns) as rtnl:
+            return rtnl.observe()
+
+    def close(self) -> None:
+        self._rtnl.close()
+
+
+def _first_wins(request: Request) -> Request:
+    """Of a pod's interfaces that want the same route, such as the default, the first keeps it."""
+    if request.type != uapi.RTM_NEWROUTE:
+        return request
+    return replace(request, forgiven=(errno.EEXIST,))
+
+
+def _retirement(host_ifname: str, forgiven: tuple[int, ...] = ()) -> Request:
+    return replace(codec.set_link(name=host_ifname, up=False, group=DYING_GROUP), forgiven=forgiven)
+
+
+def _numbered(links: Mapping[str, Link], numbers: Mapping[str, int]) -> dict[str, NumberedLink]:
+    return {name: NumberedLink(number, links[name]) for name, number in numbers.items()}

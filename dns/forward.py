@@ -1,0 +1,251 @@
+"""Asks upstream servers: which, when again, and what counts as an answer. *Pure*: time and chance come in.
+
+Equal questions in flight are one question (else each copy would be one more chance for a forger to guess
+right, the birthday attack). Each try has its own id and its own connected socket with a port from the kernel,
+and a random case of the name (0x20), all of which an answer must match; what does not match is dropped and
+the wait goes on. A try that is late is not given up while another one is under way: whichever answers first
+counts.
+
+    ask -> SendUdp ... received -> Deliver                    the common case
+                   ... expire   -> SendUdp (the next server)  -> Deliver
+                   ... received, truncated -> SendTcp         -> Deliver
+                   ... tries used up, or refused by all       -> Deliver the refusal, or nothing
+
+Source: RFC 5452 (forgery), RFC 7766 section 5 (TC), draft-vixie-dnsext-dns0x20; CVE-2023-30464 (birthdays).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeAlias, TypeVar
+
+from dns.relay import UpstreamReply, read_reply
+from dns.reply import Draw, opt_record
+from dns.wire import AD, CD, HEADER, RD, Edns, Query, Question, Rcode
+from kubenet.errors import Malformed
+from kubenet.model.links import IPAddress
+
+WaiterT = TypeVar("WaiterT")
+
+_UNUSABLE = frozenset((Rcode.SERVFAIL, Rcode.REFUSED, Rcode.NOTIMP, Rcode.FORMERR))
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """A server that answers for the rest of the world."""
+
+    address: IPAddress
+    port: int = 53
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long and how often to ask."""
+
+    try_s: float = 0.8  # then the next server is asked too
+    tries: int = 3  # so a client has its SERVFAIL after 2.4 s, before stub resolvers give up (5 s)
+    most_questions: int = 1000
+    most_waiters: int = 1000  # for one question
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a question upstream is made of; clients with equal ones share it."""
+
+    question: Question  # the name in lower case
+    flags: int  # RD, AD, CD
+    dnssec_ok: bool | None  # None: without EDNS, as the client
+
+
+def ask_of(query: Query, question: Question) -> Ask:
+    """Return what to ask upstream for a client's ``query``; ``question`` may be that of an alias's target."""
+    lowered = Question(question.name.lower(), question.qtype, question.qclass)
+    return Ask(lowered, query.flags & (RD | AD | CD), query.edns.dnssec_ok if query.edns else None)
+
+
+@dataclass(frozen=True, slots=True)
+class SendUdp:
+    """Send ``message`` from a new socket, connected to ``upstream``; tell the answers under ``attempt``."""
+
+    attempt: int
+    upstream: Upstream
+    message: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SendTcp:
+    """The same on a new TCP connection; the first message that comes back is the answer."""
+
+    attempt: int
+    upstream: Upstream
+    message: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Close the socket of an attempt."""
+
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse(Generic[WaiterT]):
+    """Answer REFUSED: more questions wait for upstream servers than we are willing to remember."""
+
+    waiter: WaiterT
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver(Generic[WaiterT]):
+    """Answer the waiters; ``reply`` None means that no server did."""
+
+    waiters: tuple[WaiterT, ...]
+    reply: UpstreamReply | None
+
+
+Action: TypeAlias = SendUdp | SendTcp | Close | Refuse[WaiterT] | Deliver[WaiterT]
+
+
+@dataclass(slots=True)
+class _Attempt(Generic[WaiterT]):
+    pending: "_Pending[WaiterT]"
+    server: int
+    id: int
+    question: bytes  # as sent, in its case
+    tcp: bool
+
+
+@dataclass(slots=True)
+class _Pending(Generic[WaiterT]):
+    ask: Ask
+    next_server: int
+    deadline: float = 0.0
+    tries: int = 0
+    waiters: list[WaiterT] = field(default_factory=list)
+    stream: bool = False  # whether some waiter can take 64 KiB
+    attempts: list[int] = field(default_factory=list)
+    refusal: UpstreamReply | None = None
+
+
+class Forwarder(Generic[WaiterT]):
+    """All questions under way upstream. Every method returns what to do now."""
+
+    def __init__(self, upstreams: Sequence[Upstream], draw: Draw, patience: Patience = Patience()) -> None:
+        self._upstreams = tuple(upstreams)
+        self._draw = draw  # must be unpredictable: ids and case come from it
+        self._patience = patience
+        self._pending: dict[Ask, _Pending[WaiterT]] = {}
+        self._attempts: dict[int, _Attempt[WaiterT]] = {}
+        self._next_attempt = 0
+        self._keeps_case = [True] * len(self._upstreams)
+        self.mismatched = 0  # answers that were not to what we asked: forged, or late
+
+    @property
+    def busy(self) -> bool:
+        """Whether ``expire`` has to be called from time to time."""
+        return bool(self._pending)
+
+    def ask(self, ask: Ask, waiter: WaiterT, now: float, *, stream: bool) -> list[Action[WaiterT]]:
+        """Have ``ask`` answered to ``waiter``."""
+        pending = self._pending.get(ask)
+        if pending is None:
+            if len(self._pending) >= self._patience.most_questions:
+                return [Refuse(waiter)]
+            pending = self._pending[ask] = _Pending(ask, self._draw(len(self._upstreams)))
+        if len(pending.waiters) >= self._patience.most_waiters:
+            return [Refuse(waiter)]
+        pending.waiters.append(waiter)
+        pending.stream = pending.stream or stream
+        return [] if pending.tries else self._try_next(pending, now)
+
+    def received(self, attempt: int, message: bytes, now: float) -> list[Action[WaiterT]]:
+        """Take what came on the socket of ``attempt``."""
+        under_way = self._attempts.get(attempt)
+        if under_way is None:
+            return []
+        reply = self._matching(under_way, message)
+        if reply is None:
+            self.mismatched += 1
+            return self.failed(attempt, now) if under_way.tcp else []
+        pending = under_way.pending
+        same_case = message[12 : 12 + len(under_way.question)] == under_way.question
+        if not same_case and not under_way.tcp and self._keeps_case[under_way.server]:
+            return self._retry_tcp(attempt, under_way, now)
+        if not same_case and under_way.tcp:
+            self._keeps_case[under_way.server] = False  # proven by a path that is hard to forge
+        if reply.truncated and not under_way.tcp and pending.stream:
+            return self._retry_tcp(attempt, under_way, now)
+        if reply.rcode in _UNUSABLE or reply.rcode > 15:
+            pending.refusal = reply if reply.rcode <= 15 else pending.refusal
+            return self.failed(attempt, now)
+        return self._finish(pending, reply)
+
+    def failed(self, attempt: int, now: float) -> list[Action[WaiterT]]:
+        """The attempt will not be answered: refused, unreachable, or closed."""
+        under_way = self._attempts.pop(attempt, None)
+        if under_way is None:
+            return []
+        pending = under_way.pending
+        pending.attempts.remove(attempt)
+        return [Close(attempt), *([] if pending.attempts else self._try_next(pending, now))]
+
+    def expire(self, now: float) -> list[Action[WaiterT]]:
+        """Ask again, or give up, where the time is up. Call it some times a second while ``busy``."""
+        late = [pending for pending in self._pending.values() if pending.deadline <= now]
+        return [action for pending in late for action in self._try_next(pending, now)]
+
+    def _try_next(self, pending: _Pending[WaiterT], now: float) -> list[Action[WaiterT]]:
+        if pending.tries >= self._patience.tries:
+            return self._finish(pending, pending.refusal)
+        if pending.refusal and pending.tries >= len(self._upstreams):
+            return self._finish(pending, pending.refusal)  # each has said no: asking again changes nothing
+        server = pending.next_server
+        pending.next_server = (server + 1) % len(self._upstreams)
+        pending.tries += 1
+        pending.deadline = now + self._patience.try_s
+        attempt, message = self._new_attempt(pending, server, tcp=False)
+        return [SendUdp(attempt, self._upstreams[server], message)]
+
+    def _retry_tcp(self, attempt: int, under_way: _Attempt[WaiterT], now: float) -> list[Action[WaiterT]]:
+        under_way.pending.deadline = now + self._patience.try_s
+        del self._attempts[attempt]
+        under_way.pending.attempts.remove(attempt)
+        again, message = self._new_attempt(under_way.pending, under_way.server, tcp=True)
+        return [Close(attempt), SendTcp(again, self._upstreams[under_way.server], message)]
+
+    def _new_attempt(self, pending: _Pending[WaiterT], server: int, *, tcp: bool) -> tuple[int, bytes]:
+        ask = pending.ask
+        ident = self._draw(65536)
+        name = self._mixed(ask.question.name) if self._keeps_case[server] else ask.question.name
+        question = Question(name, ask.question.qtype, ask.question.qclass).wire
+        attempt, self._next_attempt = self._next_attempt, self._next_attempt + 1
+        self._attempts[attempt] = _Attempt(pending, server, ident, question, tcp)
+        pending.attempts.append(attempt)
+        edns = None if ask.dnssec_ok is None else Edns(dnssec_ok=ask.dnssec_ok)
+        header = HEADER.pack(ident, ask.flags, 1, 0, 0, edns is not None)
+        return attempt, header + question + opt_record(edns)
+
+    def _mixed(self, name: bytes) -> bytes:
+        """Return ``name`` with letters in random case; only a letter has bit 0x20 to play with."""
+        bits = self._draw(1 << len(name))
+        return bytes(
+            octet ^ 0x20 if bits >> place & 1 and 97 <= octet <= 122 else octet
+            for place, octet in enumerate(name)
+        )
+
+    def _matching(self, attempt: _Attempt[WaiterT], message: bytes) -> UpstreamReply | None:
+        """Return the reply if it answers what the attempt asked, whatever its case (see ``received``)."""
+        try:
+            reply = read_reply(message)
+        except Malformed:
+            return None
+        asked = attempt.pending.ask.question
+        theirs = Question(reply.question.name.lower(), reply.question.qtype, reply.question.qclass)
+        opcode = reply.flags >> 11 & 0xF
+        return reply if reply.id == attempt.id and theirs == asked and not opcode else None
+
+    def _finish(self, pending: _Pending[WaiterT], reply: UpstreamReply | None) -> list[Action[WaiterT]]:
+        del self._pending[pending.ask]
+        for attempt in pending.attempts:
+            del self._attempts[attempt]
+        closed: list[Action[WaiterT]] = [Close(attempt) for attempt in pending.attempts]
+        return [*closed, Deliver(tuple(pending.waiters), reply)]

@@ -1,0 +1,132 @@
+"""One message in, one message out: what every transport calls. *Pure* but for the fast path's table.
+
+The order is the order of cost: the kept replies, the strict parser, the decision, the writer. What has to be
+asked upstream comes back as ``Forwarding``, and goes through ``complete`` when the servers have answered.
+"""
+
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from dns.answer import Answer, Forward, answer, refuse
+from dns.fastpath import FastPath
+from dns.forward import Ask, ask_of
+from dns.records import RRset
+from dns.relay import UpstreamReply, read_records, relay
+from dns.reply import Draw, write_reject, write_reply
+from dns.service import ServiceKey
+from dns.wire import RA, TCP_BYTES, Query, Rcode, Reject, RType, read_query
+from dns.zone import Zone
+from kubenet.errors import Malformed
+
+_KEEPALIVE = 11  # RFC 7828: how long a connection may be idle, in tenths of a second
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarding:
+    """A query that waits for ``ask``."""
+
+    query: Query
+    aliases: tuple[RRset, ...]
+    ask: Ask
+    stream: bool
+
+
+@dataclass(slots=True)
+class Counters:
+    """What came and what became of it."""
+
+    slow: int = 0  # not answered by the fast path
+    silent: int = 0  # no query at all
+    rejected: int = 0  # malformed, or a thing we do not do
+    forwarded: int = 0
+
+
+class Responder:
+    """Answers from one zone at a time.
+
+    ``forwards`` says whether there are upstream servers. If not, names outside our zones are REFUSED, as
+    CoreDNS does for a name that no server block of its Corefile holds; an alias that points outside is given
+    alone.
+    """
+
+    def __init__(self, zone: Zone, draw: Draw, *, forwards: bool, idle_s: float = 10.0) -> None:
+        self.zone = zone
+        self.counters = Counters()
+        self._draw = draw
+        self._forwards = forwards
+        self._ra = RA if forwards else 0
+        self._keepalive = struct.pack("!HHH", _KEEPALIVE, 2, int(idle_s * 10))
+        self._fast = FastPath(zone, ra=self._ra, draw=draw)
+
+    def move(self, zone: Zone, changed: Iterable[ServiceKey]) -> None:
+        """Answer from ``zone`` from the next query on; ``changed`` are the Services that differ."""
+        self.zone = zone
+        self._fast.move(zone, changed)
+
+    def respond(self, message: bytes, *, stream: bool) -> bytes | Forwarding | None:
+        """Return the reply, what to ask upstream for it, or None for silence. ``stream`` is TCP."""
+        return self._fast.reply(message, stream=stream) or self.respond_slowly(message, stream=stream)
+
+    def respond_slowly(self, message: bytes, *, stream: bool) -> bytes | Forwarding | None:
+        """Return the same without the kept replies, and keep what can be kept."""
+        self.counters.slow += 1
+        query = read_query(message)
+        if query is None:
+            self.counters.silent += 1
+            return None
+        if isinstance(query, Reject):
+            self.counters.rejected += 1
+            return write_reject(query)
+        decision = answer(query.question, self.zone)
+        if isinstance(decision, Forward):
+            if self._forwards:
+                self.counters.forwarded += 1
+                return Forwarding(query, decision.aliases, ask_of(query, decision.question), stream)
+            decision = _without_upstream(decision)
+        self._fast.keep(query.question, decision)
+        return self._write(query, decision, stream)
+
+    def _write(self, query: Query, content: Answer, stream: bool) -> bytes:
+        options = self._options(query, stream)
+        limit = TCP_BYTES if stream else query.udp_limit
+        return write_reply(query, content, limit, self._draw, ra=self._ra, options=options)
+
+    def _options(self, query: Query, stream: bool) -> bytes:
+        """Keepalive is for streams only (RFC 7828 section 3.2.1); no option of a client is ever echoed."""
+        return self._keepalive if stream and query.edns and query.edns.keepalive else b""
+
+    def complete(self, waiting: Forwarding, reply: UpstreamReply | None) -> bytes:
+        """Return the reply to a query that was asked upstream; ``reply`` None: no server answered."""
+        query, stream = waiting.query, waiting.stream
+        if reply and not waiting.aliases:
+            limit = TCP_BYTES if stream else query.udp_limit
+            return relay(query, reply, limit, options=self._options(query, stream))
+        return self._write(query, _after_aliases(waiting.aliases, reply), stream)
+
+    def refuse(self, waiting: Forwarding) -> bytes:
+        """Return the reply to a query that cannot be asked upstream now, because too many are."""
+        return self._write(waiting.query, refuse(Rcode.REFUSED), waiting.stream)
+
+
+def _without_upstream(decision: Forward) -> Answer:
+    return Answer(Rcode.NOERROR, decision.aliases) if decision.aliases else refuse(Rcode.REFUSED)
+
+
+def _after_aliases(aliases: tuple[RRset, ...], reply: UpstreamReply | None) -> Answer:
+    """Return our aliases and what upstream says of their target.
+
+    A target that is refused leaves the alias alone, which is what CoreDNS does; a target that nobody answers
+    for makes the whole SERVFAIL, so that the client asks again.
+    """
+    failure = replace(refuse(Rcode.SERVFAIL), answers=aliases)
+    if reply is None or reply.rcode == Rcode.SERVFAIL:
+        return failure
+    if reply.rcode not in (Rcode.NOERROR, Rcode.NXDOMAIN):
+        return Answer(Rcode.NOERROR, aliases)
+    try:
+        found = read_records(reply, 0)
+        soa = tuple(rrset for rrset in read_records(reply, 1) if rrset.rtype == RType.SOA)
+    except Malformed:
+        return failure
+    return Answer(Rcode(reply.rcode), (*aliases, *found), authority=() if found else soa)

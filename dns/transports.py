@@ -1,0 +1,336 @@
+"""The sockets clients talk to: UDP drained in batches, TCP with pipelining and limits.
+
+UDP: one wake-up of the loop reads up to 64 datagrams (asyncio's own datagram transport costs eight times as
+much a query), the kernel's buffer is the only queue. A packet that cannot be answered costs a count and
+nothing else. A socket bound to all addresses answers from the address that was asked, which only IP_PKTINFO
+tells.
+
+TCP: what a client can make us hold is bounded everywhere: connections, those of one client, queries under
+way, queries in all, how long it may think, and how long it may take to send a message or to read one.
+
+Source: RFC 7766 (pipelining, idle connections), RFC 1122 section 4.1.3.5 (UDP source address), ip(7),
+ipv6(7).
+"""
+
+import asyncio
+import socket
+import struct
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import TypeAlias
+
+from dns.framing import FrameReader, framed
+from dns.respond import Forwarding, Responder
+from kubenet.errors import KubenetError
+
+BATCH = 64  # datagrams, or messages of one connection, between two looks at everything else
+DATAGRAM_BYTES = 4096  # no query is longer; what is cut here is malformed
+RECEIVE_BUFFER_BYTES = 4 << 20
+SWEEP_S = 0.5
+
+# Nobody asks from these: echo, daytime, quotd, chargen would answer us, and nothing can be sent to 0.
+REFLECTORS = frozenset((0, 7, 13, 17, 19))
+
+IP_PKTINFO = getattr(socket, "IP_PKTINFO", 8)  # named by Python 3.12
+
+Reply: TypeAlias = Callable[[bytes], None]  # sends one message to the client that asked
+ForwardTo: TypeAlias = Callable[[Forwarding, Reply], None]
+Source: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
+Ancillary: TypeAlias = list[tuple[int, int, bytes]]
+
+
+@dataclass(slots=True)
+class UdpCounters:
+    """What happened to datagrams that were not simply answered."""
+
+    reflected: int = 0  # came from a port that nobody asks from
+    failed: int = 0  # an expected error while answering
+    unsent: int = 0  # the kernel did not take the reply
+
+
+class UdpListener:
+    """Answers the datagrams of one bound socket."""
+
+    def __init__(self, bound: socket.socket, responder: Responder, forward: ForwardTo) -> None:
+        self.counters = UdpCounters()
+        self._socket = bound
+        self._respond = responder.respond
+        self._forward = forward
+        self._loop = asyncio.get_running_loop()
+        bound.setblocking(False)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+        everywhere = bound.getsockname()[0] in ("0.0.0.0", "::")
+        if everywhere:
+            _ask_for_destination(bound)
+        self._loop.add_reader(bound.fileno(), self._drain_everywhere if everywhere else self._drain)
+
+    def close(self) -> None:
+        """Stop answering; the socket is closed."""
+        self._loop.remove_reader(self._socket.fileno())
+        self._socket.close()
+
+    def _drain(self) -> None:
+        receive = self._socket.recvfrom
+        for _ in range(BATCH):
+            try:
+                message, source = receive(DATAGRAM_BYTES)
+            except BlockingIOError:
+                return
+            except OSError:  # an error of an earlier reply; the socket is fine
+                self.counters.unsent += 1
+                return
+            self._answer(message, source, [])
+
+    def _drain_everywhere(self) -> None:
+        receive = self._socket.recvmsg
+        for _ in range(BATCH):
+            try:
+                message, ancillary, _, source = receive(DATAGRAM_BYTES, 64)
+            except BlockingIOError:
+                return
+            except OSError:
+                self.counters.unsent += 1
+                return
+            self._answer(message, source, _answer_from(ancillary))
+
+    def _answer(self, message: bytes, source: Source, ancillary: Ancillary) -> None:
+        if source[1] in REFLECTORS:
+            self.counters.reflected += 1
+            return
+        try:
+            reply = self._respond(message, stream=False)
+            if type(reply) is bytes:
+                self._send(source, ancillary, reply)
+            elif isinstance(reply, Forwarding):
+                self._forward(reply, partial(self._send, source, ancillary))
+        except KubenetError:
+            self.counters.failed += 1
+
+    def _send(self, source: Source, ancillary: Ancillary, reply: bytes) -> None:
+        try:
+            if ancillary:
+                self._socket.sendmsg((reply,), ancillary, 0, source)
+            else:
+                self._socket.sendto(reply, source)
+        except OSError:  # buffer full, filtered, no way back: the client asks again
+            self.counters.unsent += 1
+
+
+def _ask_for_destination(bound: socket.socket) -> None:
+    if bound.family == socket.AF_INET6:
+        bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+    else:
+        bound.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+
+
+def _answer_from(ancillary: Ancillary) -> Ancillary:
+    """Return what to send along so that a reply leaves from the address that a query came to."""
+    for level, kind, content in ancillary:
+        if (level, kind) == (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO):
+            return [(level, kind, content)]
+        if (level, kind) == (socket.IPPROTO_IP, IP_PKTINFO):
+            # struct in_pktinfo: interface, source to use, destination. Interface 0 leaves the way to the
+            # routes.
+            return [(level, kind, struct.pack("=I4s4x", 0, content[4:8]))]
+    return []
+
+
+@dataclass(frozen=True, slots=True)
+class StreamLimits:
+    """What TCP clients may take of us."""
+
+    connections: int = 256
+    per_client: int = 16  # connections from one address
+    queries: int = 65536  # on one connection
+    in_flight: int = 100  # of one connection, waiting for upstream servers
+    idle_s: float = 10.0  # between two messages
+    message_s: float = 5.0  # to send one, or to read what we send
+
+
+class StreamServer:
+    """Answers the connections of any number of listening sockets."""
+
+    def __init__(
+        self, responder: Responder, forward: ForwardTo, limits: StreamLimits = StreamLimits()
+    ) -> None:
+        self.limits = limits
+        self.responder = responder
+        self.forward = forward
+        self.connections: dict[StreamConnection, None] = {}  # oldest first
+        self.turned_away = 0
+        self.failed = 0  # expected errors while answering
+        self._of_client: Counter[str] = Counter()
+        self._servers: list[asyncio.Server] = []
+        self._loop = asyncio.get_running_loop()
+        self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
+
+    async def listen(self, listening: socket.socket) -> None:
+        """Take connections from a bound socket."""
+        server = await self._loop.create_server(partial(StreamConnection, self), sock=listening, backlog=256)
+        self._servers.append(server)
+
+    def close(self) -> None:
+        """Close all sockets and connections."""
+        self._sweeper.cancel()
+        for server in self._servers:
+            server.close()
+        for connection in tuple(self.connections):
+            connection.abort()
+
+    def admit(self, connection: "StreamConnection") -> bool:
+        """Return whether a new connection may stay; the longest silent one may have to go for it."""
+        if self._of_client[connection.client] >= self.limits.per_client:
+            self.turned_away += 1
+            return False
+        if len(self.connections) >= self.limits.connections:
+            self.turned_away += 1
+            min(self.connections, key=lambda each: each.active_at).abort()
+        self.connections[connection] = None
+        self._of_client[connection.client] += 1
+        return True
+
+    def forget(self, connection: "StreamConnection") -> None:
+        """The connection is over."""
+        if connection in self.connections:
+            del self.connections[connection]
+            self._of_client[connection.client] -= 1
+            if not self._of_client[connection.client]:
+                del self._of_client[connection.client]
+
+    def _sweep(self) -> None:
+        now = self._loop.time()
+        for connection in [each for each in self.connections if each.overdue(now)]:
+            connection.abort()
+        self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
+
+
+class StreamConnection(asyncio.Protocol):
+    """One client's connection. Answers go out as they are ready, not as they were asked."""
+
+    def __init__(self, server: StreamServer) -> None:
+        self.client = ""
+        self.active_at = 0.0
+        self._server = server
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._frames = FrameReader()
+        self._partial_since: float | None = None
+        self._full_since: float | None = None  # the client does not read
+        self._in_flight = 0
+        self._left = server.limits.queries
+        self._scheduled = False
+        self._ended = False  # the client sends no more
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self.client = str((transport.get_extra_info("peername") or ("",))[0])
+        self.active_at = self._loop.time()
+        if not self._server.admit(self):
+            transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the loop passes it
+        self._transport = None
+        self._server.forget(self)
+
+    def data_received(self, data: bytes) -> None:
+        self.active_at = self._loop.time()
+        self._frames.feed(data)
+        self._serve()
+
+    def eof_received(self) -> bool:
+        self._ended = True
+        self._serve()
+        return True  # what was asked is still answered; _settle closes
+
+    def pause_writing(self) -> None:
+        self._full_since = self._loop.time()
+
+    def resume_writing(self) -> None:
+        self._full_since = None
+        self._serve()
+
+    def overdue(self, now: float) -> bool:
+        """Return whether the client has taken longer than it may."""
+        limits = self._server.limits
+        for since in (self._partial_since, self._full_since):
+            if since is not None and now - since > limits.message_s:
+                return True
+        return not self._in_flight and now - self.active_at > limits.idle_s
+
+    def abort(self) -> None:
+        """Drop the connection at once."""
+        if self._transport:
+            self._transport.abort()
+        self._server.forget(self)
+
+    def _serve(self) -> None:
+        """Answer what is there, a bounded piece at a time."""
+        self._scheduled = False
+        replies: list[bytes] = []
+        taken = 0
+        if self._may_serve():
+            for message in islice(self._frames.messages(), min(BATCH, self._left)):
+                taken += 1
+                self._answer(message, replies)
+                if self._in_flight >= self._server.limits.in_flight:
+                    break
+        self._left -= taken
+        if replies:
+            self._write(b"".join(replies))
+        if taken or self._frames.ready:
+            self._partial_since = None
+        if taken == BATCH:
+            self._serve_soon()
+        self._settle()
+
+    def _serve_soon(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._serve)
+
+    def _may_serve(self) -> bool:
+        free = self._in_flight < self._server.limits.in_flight
+        return self._open and self._full_since is None and free and self._left > 0
+
+    @property
+    def _open(self) -> bool:
+        return self._transport is not None and not self._transport.is_closing()
+
+    def _write(self, framed_replies: bytes) -> None:
+        if self._transport and self._open:
+            self._transport.write(framed_replies)
+
+    def _answer(self, message: bytes, replies: list[bytes]) -> None:
+        try:
+            reply = self._server.responder.respond(message, stream=True)
+            if isinstance(reply, Forwarding):
+                self._in_flight += 1
+                self._server.forward(reply, self._deliver)
+            elif reply is not None:
+                replies.append(framed(reply))
+        except KubenetError:
+            self._server.failed += 1
+
+    def _deliver(self, reply: bytes) -> None:
+        self._in_flight -= 1
+        self.active_at = self._loop.time()
+        self._write(framed(reply))
+        self._serve_soon()
+
+    def _settle(self) -> None:
+        """Close, read on, or wait, as the state asks for."""
+        if self._transport is None or not self._open:
+            return
+        over = self._left <= 0 or (self._ended and not self._frames.ready)
+        if over and not self._scheduled and not self._in_flight:
+            self._transport.close()
+        elif self._scheduled or not self._may_serve():
+            self._transport.pause_reading()
+        else:
+            if self._frames.partial and self._partial_since is None:
+                self._partial_since = self._loop.time()
+            self._transport.resume_reading()

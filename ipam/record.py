@@ -1,0 +1,144 @@
+"""Who holds which address. *Pure.*
+
+A record is written before the first change to the kernel and removed after the last, so whatever a crash
+leaves behind is named by a record. Its phase says what to do about it then: an attachment that was never
+finished and one that was being taken down are both undone; a finished one stays.
+
+The key of a record is the name of the host's end of the pod's link, which is a function of container and
+interface (``cni.plan.host_ifname``): what is found in the kernel leads to the record, and the other way
+round.
+
+Law: an address has at most one record; a record has at most one address of a family.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from ipaddress import ip_address
+from pathlib import Path
+
+import msgspec
+
+from kubenet.errors import KubenetError
+from kubenet.model.links import IPAddress
+
+
+class RecordCorrupt(KubenetError):
+    """The bytes are not a record."""
+
+
+class Phase(Enum):
+    """How far an attachment has come; the value is the ending of its file's name."""
+
+    ADDING = "adding"
+    ATTACHED = "attached"
+    DYING = "dying"
+
+
+@dataclass(frozen=True, slots=True)
+class AllocationRecord:
+    """One interface of one container, and the addresses that it holds.
+
+    A record without a container was found in the kernel, its own file having been lost.
+    """
+
+    host_ifname: str
+    addresses: tuple[IPAddress, ...]
+    network: str = ""  # the name in the CNI configuration
+    container_id: str = ""
+    ifname: str = ""
+    netns: str = ""  # the path as the runtime gave it
+    netns_inode: int = 0
+    created_ns: int = 0  # wall clock: compared with file times of the same boot only
+    pod: str = ""  # namespace/name, for messages
+
+    def __post_init__(self) -> None:
+        if len({address.version for address in self.addresses}) != len(self.addresses):
+            raise ValueError(f"{self.host_ifname}: two addresses of one family: {self.addresses}")
+
+    @property
+    def label(self) -> str:
+        """What messages call this attachment."""
+        who = self.pod or (
+            f"container {self.container_id[:12]}" if self.container_id else "container unknown"
+        )
+        return f"{who} {self.ifname}".rstrip()
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A record, and how far its attachment has come."""
+
+    record: AllocationRecord
+    phase: Phase
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A file that should be a record and is not."""
+
+    path: Path
+    host_ifname: str
+    reason: str
+
+
+class _Line(msgspec.Struct, omit_defaults=True):
+    """The record as it is written."""
+
+    host_ifname: str
+    addresses: tuple[str, ...]
+    network: str = ""
+    container_id: str = ""
+    ifname: str = ""
+    netns: str = ""
+    netns_inode: int = 0
+    created_ns: int = 0
+    pod: str = ""
+
+
+_decoder = msgspec.json.Decoder(_Line)
+
+
+def encode(record: AllocationRecord) -> bytes:
+    """Return the record as one line of JSON."""
+    stored = _Line(
+        record.host_ifname,
+        tuple(str(address) for address in record.addresses),
+        record.network,
+        record.container_id,
+        record.ifname,
+        record.netns,
+        record.netns_inode,
+        record.created_ns,
+        record.pod,
+    )
+    return msgspec.json.encode(stored) + b"\n"
+
+
+def decode(text: bytes) -> AllocationRecord:
+    """Return the record written as ``text``. Raises RecordCorrupt."""
+    try:
+        stored = _decoder.decode(text)
+        return AllocationRecord(
+            stored.host_ifname,
+            tuple(ip_address(address) for address in stored.addresses),
+            stored.network,
+            stored.container_id,
+            stored.ifname,
+            stored.netns,
+            stored.netns_inode,
+            stored.created_ns,
+            stored.pod,
+        )
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise RecordCorrupt(f"not an allocation record: {error}") from error
+
+
+def held_twice(records: Iterable[AllocationRecord]) -> Iterator[tuple[AllocationRecord, AllocationRecord]]:
+    """Yield the pairs of records that break the law: two of them hold one address."""
+    holders: dict[IPAddress, AllocationRecord] = {}
+    for record in records:
+        for address in record.addresses:
+            other = holders.setdefault(address, record)
+            if other is not record:
+                yield other, record

@@ -1,0 +1,195 @@
+"""What each verb on each path does: the table between HTTP and reads, writes and streams."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from aiohttp import web
+
+from kubenet.apiserver import codec, objects, query, subresources
+from kubenet.apiserver.cache import Cache, Entry
+from kubenet.apiserver.patch import json_patch, merge_patch
+from kubenet.apiserver.reads import list_body, selected_entries
+from kubenet.apiserver.route import Target
+from kubenet.apiserver.status import (
+    bad_request,
+    success,
+    unsupported_media_type,
+)
+from kubenet.apiserver.strategic import strategic_merge
+from kubenet.apiserver.streams import Streams
+from kubenet.apiserver.tree import copied_table, table_at, text_at
+from kubenet.apiserver.view import View
+from kubenet.apiserver.writes import Address, Decide, Writer
+from kubenet.clock import Clock, rfc3339
+from kubenet.model.objects import Json
+
+PATCHES = (codec.JSON_PATCH, codec.MERGE_PATCH, codec.STRATEGIC_PATCH)
+
+
+class Requests:
+    """Carries out routed requests."""
+
+    def __init__(self, cache: Cache, writer: Writer, streams: Streams, clock: Clock) -> None:
+        self._cache = cache
+        self._writer = writer
+        self._streams = streams
+        self._clock = clock
+
+    # reading
+
+    async def read(self, request: web.BaseRequest, target: Target, view: View) -> web.StreamResponse:
+        """Answer a GET."""
+        params = request.query
+        if not target.name:
+            return await self._read_collection(request, target, view)
+        if query.flag(params, "watch"):
+            raise bad_request("watch a collection with fieldSelector=metadata.name=... instead of one object")
+        await self._fresh(query.revision_of(params))
+        entry = self._cache.get(target.kind, target.namespace, target.name)
+        if entry is None:
+            raise _address(target).not_found()
+        if target.subresource == "scale":
+            return _reply(codec.encoded(subresources.scale_of(entry.table())))
+        return _reply(view.one(target.kind.resource, entry.body), view)
+
+    async def _read_collection(
+        self, request: web.BaseRequest, target: Target, view: View
+    ) -> web.StreamResponse:
+        shelf = self._cache.shelf(target.kind)
+        if query.flag(request.query, "watch"):
+            asked = query.watch_query(target.kind, target.namespace, request.query)
+            return await self._streams.serve(request, shelf, asked, view)
+        listed = query.list_query(target.kind, target.namespace, request.query)
+        await self._fresh(listed.revision)
+        return _reply(list_body(shelf, listed, self._cache.revision, view), view)
+
+    async def _fresh(self, revision: int | None) -> None:
+        """Wait until the cache is at least as new as the client wants. Raises StatusError (504)."""
+        if revision is None:
+            await self._cache.refresh()
+        else:
+            await self._cache.at_least(revision)
+
+    # writing
+
+    async def write(
+        self, request: web.BaseRequest, target: Target, view: View, body: bytes
+    ) -> web.StreamResponse:
+        """Answer a POST, PUT, PATCH or DELETE."""
+        content_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        if request.method == "PATCH":
+            return await self._change(request.query, target, view, _patching(target, body, content_type))
+        if request.method == "DELETE":
+            return await self._delete(request.query, target, view, _delete_body(body, content_type))
+        sent = codec.decode_object(body, content_type)
+        if request.method == "PUT":
+            return await self._change(request.query, target, view, _replacement(target, sent))
+        return await self._post(request.query, target, view, sent)
+
+    async def _post(self, params: Mapping[str, str], target: Target, view: View, sent: Json) -> web.Response:
+        options = query.write_options(params)
+        if target.subresource == "binding" and not target.name:
+            target = replace(target, name=text_at(sent, "metadata", "name"))
+        if not target.name:
+            created = await self._writer.create(target.kind, target.namespace, sent, options)
+            return _reply(view.one(target.kind.resource, created), view, 201)
+        if target.subresource == "binding":
+            now = rfc3339(self._clock.now())
+
+            def bind(old: Json) -> Json:
+                return subresources.bound(target.kind, old, sent, now)
+
+            await self._writer.change(_address(target), bind, replace(options, subresource=True))
+            return _reply(codec.encoded(success({}, 201)), code=201)
+        delete = query.delete_options(params, table_at(sent, "deleteOptions"))  # an eviction
+        await self._writer.delete(_address(target), delete)
+        return _reply(codec.encoded(success({}, 201)), code=201)
+
+    async def _change(
+        self, params: Mapping[str, str], target: Target, view: View, decide: Decide
+    ) -> web.Response:
+        options = query.write_options(params)
+        changed = await self._writer.change(_address(target), decide, options)
+        if target.subresource == "scale":
+            return _reply(codec.encoded(subresources.scale_of(codec.decoded_table(changed))))
+        return _reply(view.one(target.kind.resource, changed), view)
+
+    async def _delete(
+        self, params: Mapping[str, str], target: Target, view: View, body: Json
+    ) -> web.Response:
+        options = query.delete_options(params, body)
+        if target.name:
+            answer = await self._writer.delete(_address(target), options)
+            return _reply(answer)
+        selected = query.list_query(target.kind, target.namespace, params)
+        await self._cache.refresh()
+        entries = selected_entries(self._cache.shelf(target.kind), selected)
+        for entry in entries:
+            await self._writer.delete_if_there(_entry_address(entry), options)
+        metadata: Json = {"resourceVersion": str(self._cache.revision)}
+        bodies = (entry.body for entry in entries)
+        return _reply(view.many(target.kind.resource, metadata, bodies), view)
+
+
+def _address(target: Target) -> Address:
+    return Address(target.kind, target.namespace, target.name)
+
+
+def _entry_address(entry: Entry) -> Address:
+    return Address(entry.kind, entry.meta.namespace, entry.meta.name)
+
+
+def _reply(body: bytes, view: View | None = None, code: int = 200) -> web.Response:
+    content_type = view.content_type if view else codec.JSON_TYPE
+    return web.Response(body=body, status=code, content_type=content_type)
+
+
+def _replacement(target: Target, sent: Json) -> Decide:
+    """Return the change that a PUT asks for. Raises StatusError (400)."""
+    if target.subresource == "scale":
+        return lambda old: subresources.scaled(target.kind, old, sent)
+    objects.fit_address(target.kind, sent, target.namespace, target.name)
+    return lambda old: _updated(target, copied_table(sent), old)
+
+
+def _patching(target: Target, body: bytes, content_type: str) -> Decide:
+    """Return the change that a PATCH asks for. Raises StatusError (400, 415)."""
+    if content_type not in PATCHES:
+        raise unsupported_media_type(PATCHES)
+    patch = codec.decode_json(body)
+    if content_type != codec.JSON_PATCH and not isinstance(patch, dict):
+        raise bad_request("the patch is not an object")
+
+    def decide(old: Json) -> Json:
+        base = subresources.scale_of(old) if target.subresource == "scale" else old
+        if content_type == codec.JSON_PATCH:
+            patched = json_patch(base, patch)
+        elif content_type == codec.STRATEGIC_PATCH and isinstance(patch, dict):
+            patched = strategic_merge(base, patch)
+        else:
+            patched = merge_patch(base, patch)
+        if not isinstance(patched, dict):
+            raise bad_request("the patch does not leave an object")
+        if target.subresource == "scale":
+            return subresources.scaled(target.kind, old, patched)
+        objects.fit_address(target.kind, patched, target.namespace, target.name)
+        return _updated(target, patched, old)
+
+    return decide
+
+
+def _updated(target: Target, sent: Json, old: Json) -> Json:
+    if target.subresource == "status":
+        return objects.updated_status(target.kind, sent, old)
+    if target.subresource == "finalize":
+        return objects.updated_finalizers(sent, old)
+    return objects.updated(target.kind, sent, old)
+
+
+def _delete_body(body: bytes, content_type: str) -> Json:
+    if not body:
+        return {}
+    options = codec.decode_object(body, content_type)
+    if text_at(options, "kind") not in ("", "DeleteOptions"):
+        raise bad_request("the body of a delete is DeleteOptions")
+    return options

@@ -1,0 +1,204 @@
+"""Watches over HTTP: one tap per watcher on the stream of changes, drained into a chunked response.
+
+A tap is bounded. A watcher that leaves too much unread is cut: it blocks neither writers nor other watchers.
+All watchers of the same form share the encoded lines.
+"""
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
+
+from aiohttp import web
+
+from kubenet.apiserver.cache import Cache, Change, Shelf
+from kubenet.apiserver.query import WatchQuery
+from kubenet.apiserver.status import StatusError, expired, too_old
+from kubenet.apiserver.view import View
+from kubenet.apiserver.watch import bookmark_line, change_line, edge, error_line, initial_lines
+from kubenet.store.base import Gone, Store
+
+TAP_MOST_CHANGES = 1000
+TAP_MOST_BYTES = 4 << 20
+BOOKMARK_EVERY_S = 60.0
+DEFAULT_TIMEOUT_S = (1800.0, 3600.0)
+INITIAL_CHUNK = 500
+
+
+class Tap:
+    """The changes that one watcher has not written yet."""
+
+    def __init__(self, query: WatchQuery, view: View, transport: asyncio.BaseTransport | None) -> None:
+        self._query = query
+        self._view = view
+        self._transport = transport
+        self._lines: deque[bytes] = deque()
+        self._size_bytes = 0
+        self.wake = asyncio.Event()
+        self.end: StatusError | None = None
+        self.closed = False
+
+    def push(self, change: Change) -> None:
+        """Take a change, if the watcher sees it."""
+        event_type = edge(change, self._query.selection)
+        if not event_type or self.end is not None:
+            return
+        line = change_line(change, event_type, self._view)
+        self._lines.append(line)
+        self._size_bytes += len(line)
+        self.wake.set()
+        if len(self._lines) > TAP_MOST_CHANGES or self._size_bytes > TAP_MOST_BYTES:
+            self.cut(expired("the watcher is too slow: too many changes are unread"))
+            if isinstance(self._transport, asyncio.WriteTransport):
+                self._transport.abort()
+
+    def cut(self, error: StatusError) -> None:
+        """End the watch with an error."""
+        self.end = error
+        self._lines.clear()
+        self.wake.set()
+
+    def close(self) -> None:
+        """End the watch as if its time were up."""
+        self.closed = True
+        self.wake.set()
+
+    def drain(self) -> bytes:
+        """Return what is unread, and forget it."""
+        unread = b"".join(self._lines)
+        self._lines.clear()
+        self._size_bytes = 0
+        self.wake.clear()
+        return unread
+
+
+class Streams:
+    """All watches of the server."""
+
+    def __init__(self, store: Store, cache: Cache) -> None:
+        self._store = store
+        self._cache = cache
+        self._taps: dict[str, list[Tap]] = {plural: [] for plural in cache.shelves}
+        self._stopped = False
+        cache.listen(self._on_change, self._on_reload)
+
+    def _on_change(self, change: Change) -> None:
+        for tap in self._taps[change.after.kind.plural]:
+            tap.push(change)
+
+    def _on_reload(self) -> None:
+        for tap in self._all():
+            tap.cut(expired("the server lost its place in the store"))
+
+    def _all(self) -> Iterable[Tap]:
+        return [tap for taps in self._taps.values() for tap in taps]
+
+    def close(self) -> None:
+        """End every watch now, and every later one at once."""
+        self._stopped = True
+        for tap in self._all():
+            tap.close()
+
+    async def serve(
+        self, request: web.BaseRequest, shelf: Shelf, query: WatchQuery, view: View
+    ) -> web.StreamResponse:
+        """Answer a watch until its end. Raises StatusError before the first byte."""
+        await self._cache.at_least(query.revision or 0)
+        response = web.StreamResponse(
+            headers={"Content-Type": view.content_type, "Cache-Control": "no-cache, private"}
+        )
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        await response.write(b"")
+        tap = Tap(query, view, request.transport)
+        taps = self._taps[shelf.kind.plural]
+        try:
+            async with aclosing(self._chunks(shelf, query, view, tap)) as chunks:
+                async for chunk in chunks:
+                    await response.write(chunk)
+            await response.write_eof()
+        except ConnectionError:
+            pass  # the watcher left, or was cut while it did not read
+        finally:
+            if tap in taps:
+                taps.remove(tap)
+        return response
+
+    async def _chunks(
+        self, shelf: Shelf, query: WatchQuery, view: View, tap: Tap
+    ) -> AsyncGenerator[bytes, None]:
+        """Yield what the watcher gets, from its first line to its last."""
+        try:
+            async with aclosing(self._beginning(shelf, query, view, tap)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+        except Gone:
+            yield error_line(too_old(query.revision or 0, shelf.oldest))
+            return
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + (query.timeout_s or random.uniform(*DEFAULT_TIMEOUT_S))
+        while not tap.closed and not self._stopped and loop.time() < deadline:
+            timeout_s = min(BOOKMARK_EVERY_S, deadline - loop.time())
+            try:
+                await asyncio.wait_for(tap.wake.wait(), timeout_s)
+            except TimeoutError:
+                if query.bookmarks:
+                    yield tap.drain() + bookmark_line(shelf.kind, self._cache.revision, view)
+                continue
+            if tap.end is not None:
+                yield error_line(tap.end)
+                return
+            if unread := tap.drain():
+                yield unread
+
+    async def _beginning(
+        self, shelf: Shelf, query: WatchQuery, view: View, tap: Tap
+    ) -> AsyncGenerator[bytes, None]:
+        """Yield the present objects, or what happened since the revision asked for; then the tap is open."""
+        taps = self._taps[shelf.kind.plural]
+        if query.revision is None:
+            taps.append(tap)
+            revision = self._cache.revision
+            entries = [entry for key in shelf.keys if query.selection.takes(entry := shelf.entries[key])]
+            for first in range(0, len(entries), INITIAL_CHUNK):
+                yield b"".join(initial_lines(entries[first : first + INITIAL_CHUNK], view))
+            if query.initial_events_end:
+                yield bookmark_line(shelf.kind, revision, view, initial_events_end=True)
+            return
+        if query.revision < 0:
+            taps.append(tap)
+            return
+        reached = query.revision
+        if reached < shelf.oldest:
+            async with aclosing(self._replayed(shelf, query, view)) as pages:
+                async for revision, lines in pages:
+                    reached = revision
+                    yield lines
+        taps.append(tap)
+        changes = shelf.since(reached)
+        for first in range(0, len(changes), INITIAL_CHUNK):
+            yield _lines(changes[first : first + INITIAL_CHUNK], query, view)
+
+    async def _replayed(
+        self, shelf: Shelf, query: WatchQuery, view: View
+    ) -> AsyncGenerator[tuple[int, bytes], None]:
+        """Yield, from the store's log, what the cache does not keep any more; with the revision reached."""
+        watch = self._store.watch(shelf.kind.prefix, query.revision or 0)
+        try:
+            async for batch in watch:
+                changes = (Change(shelf.kind, event) for event in batch.events)
+                yield batch.revision, _lines(changes, query, view)
+                if batch.revision >= shelf.oldest:
+                    return
+        finally:
+            watch.close()
+
+
+def _lines(changes: Iterable[Change], query: WatchQuery, view: View) -> bytes:
+    """Return the lines of the changes that the watcher sees."""
+    return b"".join(
+        change_line(change, event_type, view)
+        for change in changes
+        if (event_type := edge(change, query.selection))
+    )

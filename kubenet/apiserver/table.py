@@ -1,0 +1,26 @@
+"""Which printer shows which kind. *Pure.*"""
+
+from kubenet.apiserver.printers import others, pods, services, workloads
+from kubenet.apiserver.printers.base import Printer
+from kubenet.model.resources import Resource
+
+_PRINTERS: dict[str, Printer] = {
+    "configmaps": others.CONFIGMAPS,
+    "deployments": workloads.DEPLOYMENTS,
+    "endpoints": services.ENDPOINTS,
+    "endpointslices": services.ENDPOINTSLICES,
+    "events": others.EVENTS,
+    "leases": others.LEASES,
+    "namespaces": others.NAMESPACES,
+    "nodes": others.NODES,
+    "pods": pods.PODS,
+    "replicasets": workloads.REPLICASETS,
+    "secrets": others.SECRETS,
+    "serviceaccounts": others.SERVICE_ACCOUNTS,
+    "services": services.SERVICES,
+}
+
+
+def printer(resource: Resource) -> Printer:
+    """Return how a kind is shown as a row; name and age if nothing more is known of it."""
+    return _PRINTERS.get(resource.plural, others.PLAIN)

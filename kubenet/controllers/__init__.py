@@ -1,0 +1,1 @@
+"""Control loops as pure functions: objects and the time in, writes out."""
