@@ -5,7 +5,7 @@ import select
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,12 +15,13 @@ from kubenet.client.sync import SyncClient
 from kubenet.errors import KubenetError, NotFound, TimedOut
 from kubenet.kernel.netns import NetNs
 from kubenet.kernel.privileges import require_root
+from kubenet.kernel.process import identify
 from kubenet.kernel.run import Child, spawn
 from kubenet.model.objects import Node, Pod, Service
 from kubenet.model.resources import NODES, PODS, SERVICES
 from labs import ledger, preflight
 from labs.ledger import LabDirectory, Ledger
-from labs.report import Report, encode_spec
+from labs.report import GO, Report, encode_spec
 from labs.topology import WIRE, LabSpec, checked, topology
 
 BOOT_TIMEOUT_S = 60.0
@@ -110,17 +111,27 @@ def node_netns(name: str, target: str, root: Path = ledger.LABS) -> NetNs:
 
 
 def _boot(spec: LabSpec, directory: LabDirectory) -> str:
-    reader, writer = os.pipe()
-    log = os.open(directory.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    try:
-        child = spawn(_keeper_argv(spec, directory, writer), stdout=log, stderr=log, pass_fds=(writer,))
-    finally:
-        os.close(writer)
-        os.close(log)
-    try:
-        report = _report(reader, child, directory)
-    finally:
-        os.close(reader)
+    """Start the keeper, and let it begin only once the ledger names it: what it makes can always be found."""
+    with ExitStack() as opened:
+        report_reader, report_writer = os.pipe()
+        opened.callback(os.close, report_reader)
+        writer_end = opened.enter_context(closing(os.fdopen(report_writer, "wb", buffering=0)))
+        go_reader, go_writer = os.pipe()
+        opened.callback(os.close, go_reader)
+        opened.callback(os.close, go_writer)
+        log = os.open(directory.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        opened.callback(os.close, log)
+        argv = _keeper_argv(spec, directory, report_writer)
+        child = spawn(argv, stdin=go_reader, stdout=log, stderr=log, pass_fds=(report_writer,))
+        try:
+            writer_end.close()  # from here on the keeper's is the only one: its end is the report's end
+            found = ledger.read(directory)
+            ledger.write(directory, msgspec.structs.replace(found, keeper=identify(child.pid)))
+            os.write(go_writer, GO)
+            report = _report(report_reader, child, directory)
+        except BaseException:
+            child.terminate(0.0)
+            raise
     if report.error:
         raise LabFailed(report.error, report.next_step, report.exit_code)
     return report.server

@@ -28,7 +28,6 @@ from kubenet.client.kubeconfig import ClusterConfig
 from kubenet.client.transport import ApiClient
 from kubenet.errors import KubenetError, TimedOut
 from kubenet.kernel.netns import NetNs
-from kubenet.kernel.process import own_identity
 from kubenet.manager import ManagerConfig, run_controllers, run_scheduler
 from kubenet.model.objects import Json, Node
 from kubenet.model.resources import NODES
@@ -38,8 +37,8 @@ from labs import ledger
 from labs.base import base_objects
 from labs.build import Underlay, build_underlay
 from labs.images.catalogue import IMAGES
-from labs.ledger import LabDirectory, Ledger
-from labs.report import Report, decode_spec
+from labs.ledger import LabDirectory
+from labs.report import GO, Report, decode_spec
 from labs.topology import API_SERVER, API_SERVER_PORT, UNDERLAY_IFNAME, LabNode, LabSpec, topology
 from proxy.daemon import ProxyConfig, run_proxy
 from proxy.ports import Balance
@@ -57,11 +56,10 @@ class Keeper:
         self._spec = spec
         self._lab = topology(spec)
         self._directory = directory
-        self._ledger = replace_keeper(ledger.read(directory))
+        self._ledger = ledger.read(directory)
 
     async def run(self, ready: Callable[[Report], None]) -> None:
         """Run the lab until cancelled; calls ``ready`` when every node is."""
-        ledger.write(self._directory, self._ledger)  # before anything is made
         with build_underlay(self._lab, self._directory) as underlay:
             async with AsyncExitStack() as stack:
                 server = await self._serve_api(underlay, stack)
@@ -171,10 +169,12 @@ class Keeper:
 
 
 def main(argv: list[str]) -> int:
-    """Run a lab: ``SPEC-AS-JSON LABS-DIRECTORY PIPE-DESCRIPTOR``.
+    """Run a lab: ``SPEC-AS-JSON LABS-DIRECTORY PIPE-DESCRIPTOR``, once the word comes on standard input.
 
     The lab's directory and ledger are there already.
     """
+    if os.read(0, 1) != GO:
+        return 1  # the starter has ended: nobody would know of what we make
     spec = decode_spec(argv[0])
     report_fd = int(argv[2])
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname).1s %(name)s: %(message)s")
@@ -215,11 +215,6 @@ def first_of(group: BaseExceptionGroup[KubenetError]) -> KubenetError:
     for error in group.exceptions:
         return first_of(error) if isinstance(error, BaseExceptionGroup) else error
     raise AssertionError("an exception group is never empty")
-
-
-def replace_keeper(found: Ledger) -> Ledger:
-    """Return the ledger with this process as the lab's keeper."""
-    return msgspec.structs.replace(found, keeper=own_identity())
 
 
 def _client(netns: NetNs) -> ApiClient:

@@ -7,6 +7,9 @@ import msgspec
 
 from labs.topology import LabSpec
 
+# What the starter sends when the ledger names the keeper; without it the keeper makes nothing.
+GO = b"g"
+
 
 class Report(msgspec.Struct, frozen=True):
     """The one line on the pipe: the lab is ready, or why it is not."""

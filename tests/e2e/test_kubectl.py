@@ -91,8 +91,8 @@ def installed() -> list[Path]:
 
 
 NONE = pytest.mark.skip(reason="there is no kubectl on PATH; next: install one, any version from 1.20 on")
-ON_PATH = installed()[:1] or [pytest.param(None, marks=NONE, id="none")]
-ALL = installed() or [pytest.param(None, marks=NONE, id="none")]
+ALL = [pytest.param(path, id=path.name) for path in installed()]
+ALL = ALL or [pytest.param(None, marks=NONE, id="none")]
 
 
 class Cluster:
@@ -174,12 +174,8 @@ def kubectl(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kubectl]
         yield Kubectl(request.param, cluster.url, tmp_path)
 
 
-def name_of(path: object) -> str:
-    return path.name if isinstance(path, Path) else "none"
-
-
-on_path = pytest.mark.parametrize("kubectl", ON_PATH, indirect=True, ids=name_of)
-every_version = pytest.mark.parametrize("kubectl", ALL, indirect=True, ids=name_of)
+on_path = pytest.mark.parametrize("kubectl", ALL[:1], indirect=True)
+every_version = pytest.mark.parametrize("kubectl", ALL, indirect=True)
 
 
 @every_version
@@ -367,12 +363,11 @@ def test_kubectl_prints_our_refusals_word_by_word(kubectl: Kubectl) -> None:
     assert missing.stderr == 'Error from server (NotFound): pods "nobody" not found\n'
     default = {"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": "default"}}
     taken = kubectl.run("create", "-f", "-", stdin=json.dumps(default))
-    assert taken.stderr == (
-        'Error from server (AlreadyExists): error when creating "STDIN": namespaces "default" already exists\n'
-    )
+    assert taken.stderr.startswith("Error from server (AlreadyExists): ")
+    assert taken.stderr.endswith('namespaces "default" already exists\n')
     wrong = kubectl.run("apply", "-f", "-", stdin=MANIFEST.replace("port: 80,", "port: 99999,"))
     assert wrong.returncode == 1
     assert (
-        'The Service "web" is invalid: spec.ports[0].port: Invalid value: 99999: must be between 1 and 65535,'
-        " inclusive\n"
+        'The Service "web" is invalid: spec.ports[0].port: Invalid value: 99999: '
+        "must be between 1 and 65535, inclusive\n"
     ) in wrong.stderr
