@@ -91,11 +91,14 @@ class Child:
             return status
         loop = asyncio.get_running_loop()
         ended = asyncio.Event()
-        loop.add_reader(self.pidfd, ended.set)
+        # A descriptor of its own: whoever reaps the child in another thread closes ``pidfd``.
+        watched = os.dup(self.pidfd)
+        loop.add_reader(watched, ended.set)
         try:
             await ended.wait()
         finally:
-            loop.remove_reader(self.pidfd)
+            loop.remove_reader(watched)
+            os.close(watched)
         return self.wait(timeout_s=1.0)
 
     def signal(self, number: int) -> None:

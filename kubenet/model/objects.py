@@ -175,6 +175,7 @@ class PodSpec(Read, frozen=True):
     hostname: str = ""
     subdomain: str = ""
     dns_policy: str = "ClusterFirst"
+    enable_service_links: bool | None = None  # None means true
     termination_grace_period_seconds: int = 30
     scheduler_name: str = "default-scheduler"
 
@@ -237,10 +238,27 @@ class ServiceSpec(Read, frozen=True):
     internal_traffic_policy: str = "Cluster"
     external_traffic_policy: str = "Cluster"
     publish_not_ready_addresses: bool = False
+    load_balancer_source_ranges: tuple[str, ...] = ()
+    health_check_node_port: int = 0
+
+
+class LoadBalancerIngress(Read, frozen=True):
+    ip: str = ""
+    hostname: str = ""
+    ip_mode: str = "VIP"  # Proxy: packets come with the node's own address, and nothing is to be caught
+
+
+class LoadBalancerStatus(Read, frozen=True):
+    ingress: tuple[LoadBalancerIngress, ...] = ()
+
+
+class ServiceStatus(Read, frozen=True):
+    load_balancer: LoadBalancerStatus = LoadBalancerStatus()
 
 
 class Service(KubeObject, frozen=True):
     spec: ServiceSpec = ServiceSpec()
+    status: ServiceStatus = ServiceStatus()
 
 
 class EndpointConditions(Read, frozen=True):

@@ -118,12 +118,12 @@ class ContainerRunner:
         except (NotFound, ProcessLookupError):
             self._ended(UNKNOWN_EXIT_CODE, found.started_at)
 
-    def start(self, launch: Callable[[], Child]) -> None:
-        """Start the container; a failure is its state, and tried again later."""
+    async def start(self, launch: Callable[[], Child]) -> None:
+        """Start the container; ``launch`` blocks. A failure is its state, and tried again later."""
         if self._last is not None or self.restarts:
             self.restarts += 1
         try:
-            process = launch()
+            process = await asyncio.to_thread(launch)
         except KubenetError as error:
             self.fail("CreateContainerError", error)
         else:

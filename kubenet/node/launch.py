@@ -4,7 +4,7 @@
 It imports next to nothing, because a pod waits for it. The network namespace is the caller's business: this
 is started inside it.
 
-``launch.py start --hostname NAME --bind FILE TARGET ... -- PROGRAM ARG...``
+``launch.py start --ready FD --hostname NAME --bind FILE TARGET ... -- PROGRAM ARG...``
     gives the program a mount namespace with ``FILE`` in the place of ``TARGET``, a host name, and the
     capabilities of an ordinary container, and becomes the program.
 ``launch.py join PID -- PROGRAM ARG...``
@@ -64,6 +64,8 @@ def start(options: list[str], program: list[str]) -> None:
                 os.fsencode(source), os.fsencode(os.path.realpath(target)), None, MS_BIND, None
             )
             check(mounted, "put " + source + " in the place of " + target)
+        elif word == "--ready":
+            os.set_inheritable(int(options.pop(0)), False)  # closed by becoming the program: then it is ready
         else:
             sys.exit("launch.py: what is " + word)
     check(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "give up new privileges")

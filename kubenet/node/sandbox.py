@@ -55,18 +55,31 @@ class Sandbox:
         return addresses
 
     def start(self, argv: Sequence[str], environment: Mapping[str, str], log: Path) -> Child:
-        """Start a container's process. Raises KubenetError."""
+        """Start a container's process; returns when it is inside its namespaces. Raises KubenetError.
+
+        Until then the launcher still has the machine's mounts and host name, and who joined it would too.
+        """
         log.parent.mkdir(parents=True, exist_ok=True)
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         name = files.hostname(self._pod)
         binds = [word for target in ("resolv.conf", "hosts") for word in self._bind(target)]
-        launch = [executable, "-I", "-S", str(LAUNCHER), "start", "--hostname", name, *binds, "--", *argv]
+        ready, prepared = os.pipe()
+        options = ["--ready", str(prepared), "--hostname", name, *binds]
+        launch = [executable, "-I", "-S", str(LAUNCHER), "start", *options, "--", *argv]
         try:
             with NetNs.open(self._config.netns_path(self._uid)) as netns:
                 env = {**ENVIRONMENT, "HOSTNAME": name, **environment}
-                return spawn(launch, netns=netns, env=env, stdout=output, stderr=output)
+                child = spawn(
+                    launch, netns=netns, env=env, stdout=output, stderr=output, pass_fds=(prepared,)
+                )
+            os.close(prepared)
+            prepared = -1
+            os.read(ready, 1)  # the end of the pipe: it has become the program, or has failed to
+            return child
         finally:
-            os.close(output)
+            for descriptor in (output, ready, prepared):
+                if descriptor >= 0:
+                    os.close(descriptor)
 
     def destroy(self) -> None:
         """Remove everything of the pod from this node. Done again, it succeeds. Raises KubenetError."""

@@ -107,10 +107,11 @@ class PodWorker:
         except ImageUnknown as error:
             runner.fail("ErrImagePull", error)
             return
-        variables = service_variables(self._parts.services(), meta.namespace)
+        linked = () if self._pod.spec.enable_service_links is False else self._parts.services()
+        variables = service_variables(linked, meta.namespace)
         environment = variables | {each.name: each.value for each in container.env}
         log_path = self._parts.config.log_path(meta.uid, container.name)
-        runner.start(lambda: self._sandbox.start(argv, environment, log_path))
+        await runner.start(lambda: self._sandbox.start(argv, environment, log_path))
 
     def _keep_probes(self) -> None:
         for runner in self._runners:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from kubenet.model.objects import Container, Node, Pod, Taint, Toleration
+from kubenet.model.taints import tolerates
 from kubenet.scheduler.quantity import amount
 
 SCHEDULER_NAME = "default-scheduler"
@@ -55,7 +56,7 @@ class PodView:
 
     def tolerates(self, taint: Taint) -> bool:
         """Whether the taint does not concern this pod."""
-        return any(_tolerates(toleration, taint) for toleration in self.tolerations)
+        return any(tolerates(toleration, taint) for toleration in self.tolerations)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,13 +177,3 @@ def _host_ports(pod: Pod) -> Iterable[HostPort]:
             number = port.host_port or (port.container_port if pod.spec.host_network else 0)
             if number:
                 yield HostPort(port.protocol, number, port.host_ip)
-
-
-def _tolerates(toleration: Toleration, taint: Taint) -> bool:
-    if toleration.effect and toleration.effect != taint.effect:
-        return False
-    if toleration.key and toleration.key != taint.key:
-        return False
-    if toleration.operator == "Exists":
-        return True
-    return bool(toleration.key) and toleration.operator in ("", "Equal") and toleration.value == taint.value

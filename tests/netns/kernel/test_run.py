@@ -183,3 +183,17 @@ def test_an_event_loop_waits_for_a_child() -> None:
 )
 def test_a_status_is_told_in_words(returncode: int, words: str) -> None:
     assert describe_status(returncode) == words
+
+
+def test_a_child_that_is_ended_in_a_thread_is_heard_of_in_the_loop() -> None:
+    async def once() -> int:
+        child = spawn(["sleep", "100"])
+        heard = asyncio.ensure_future(child.exited())
+        await asyncio.sleep(0.002)
+        await asyncio.to_thread(child.terminate, 0.0)
+        return await asyncio.wait_for(heard, 10.0)
+
+    async def several() -> list[int]:
+        return [await once() for _ in range(10)]
+
+    assert set(asyncio.run(several())) <= {-signal.SIGTERM, -signal.SIGKILL}
