@@ -88,8 +88,11 @@ class Demo:
             self.say(f"        {manifest} {outcome}")
 
     def _wait_ready(self) -> None:
-        wait_for("5 pods ready and 4 endpoints", lambda: len(self._ready()) == REPLICAS + 1)
-        wait_for("4 endpoints", lambda: len(self._endpoints(SERVICE)) == REPLICAS)
+        try:
+            wait_for(f"{REPLICAS + 1} pods ready", lambda: len(self._ready()) == REPLICAS + 1)
+        except TimedOut as error:
+            raise DemoFailed(f"{error.message}; {self._why_not_ready()}") from error
+        wait_for(f"{REPLICAS} endpoints", lambda: len(self._endpoints(SERVICE)) == REPLICAS)
         for pod in self._ready().values():
             self.say(f"        {pod.metadata.name:<22} {pod.status.pod_ip:<14} {pod.spec.node_name}")
         nodes = {pod.spec.node_name for pod in self._web().values()}
@@ -162,6 +165,12 @@ class Demo:
         pods = self.client.list(PODS, Pod, NAMESPACE)
         return {p.metadata.name: p for p in pods if p.ready and p.metadata.deletion_timestamp is None}
 
+    def _why_not_ready(self) -> str:
+        pods = [pod for pod in self.client.list(PODS, Pod, NAMESPACE) if not pod.ready]
+        return (
+            "; ".join(f"{pod.metadata.name}: {problem_of(pod)}" for pod in pods) or "there are too few pods"
+        )
+
     def _web(self) -> dict[str, Pod]:
         return {name: pod for name, pod in self._ready().items() if name != CLIENT}
 
@@ -208,6 +217,18 @@ def is_round_robin(order: tuple[str, ...], backends: int = REPLICAS) -> bool:
     """Whether every window of ``backends`` answers holds each backend once."""
     windows = (set(order[i : i + backends]) for i in range(len(order) - backends + 1))
     return len(order) >= backends and all(len(window) == backends for window in windows)
+
+
+def problem_of(pod: Pod) -> str:
+    """Return in a few words why a pod is not ready, as its status tells."""
+    for status in pod.status.container_statuses:
+        for state in (status.last_state, status.state):
+            if state.terminated and state.terminated.message:
+                return state.terminated.message
+            if state.waiting and state.waiting.message:
+                return state.waiting.message
+    unmet = [condition for condition in pod.status.conditions if condition.status == "False"]
+    return next((c.message or c.reason for c in unmet if c.message or c.reason), pod.status.phase)
 
 
 def wait_for(what: str, holds: Callable[[], bool], timeout_s: float = WAIT_S) -> None:

@@ -184,10 +184,28 @@ class PodIP(Read, frozen=True):
     ip: str
 
 
+class WaitingState(Read, frozen=True):
+    reason: str = ""
+    message: str = ""
+
+
+class TerminatedState(Read, frozen=True):
+    exit_code: int = 0
+    reason: str = ""
+    message: str = ""
+
+
+class ContainerState(Read, frozen=True):
+    waiting: WaitingState | None = None
+    terminated: TerminatedState | None = None
+
+
 class ContainerStatus(Read, frozen=True):
     name: str
     ready: bool = False
     restart_count: int = 0
+    state: ContainerState = ContainerState()
+    last_state: ContainerState = ContainerState()
 
 
 class PodStatus(Read, frozen=True):

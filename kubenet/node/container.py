@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 from kubenet.clock import Clock, rfc3339
 from kubenet.errors import KubenetError, NotFound
@@ -28,6 +29,10 @@ log = logging.getLogger(__name__)
 
 # Nobody can ask for the exit status of a process that another agent started.
 UNKNOWN_EXIT_CODE = 255
+
+LAST_WORDS_BYTES = (
+    2048  # as much of a log as a kubelet shows (terminationMessagePolicy FallbackToLogsOnError)
+)
 
 
 class Adopted:
@@ -68,9 +73,15 @@ class ContainerRunner:
     """
 
     def __init__(
-        self, container: Container, restart_policy: str, clock: Clock, changed: Callable[[], None]
+        self,
+        container: Container,
+        restart_policy: str,
+        clock: Clock,
+        changed: Callable[[], None],
+        log_path: Path,
     ) -> None:
         self.container = container
+        self.log_path = log_path
         self.ready = False
         self.restarts = 0
         self._policy = restart_policy
@@ -167,7 +178,8 @@ class ContainerRunner:
     def _ended(self, code: int, started_at: str) -> None:
         now_s = self._clock.monotonic()
         self._process, self.ready = None, False
-        self._last = Terminated(code, started_at, rfc3339(self._clock.now()))
+        said = last_words(self.log_path) if code else ""
+        self._last = Terminated(code, started_at, rfc3339(self._clock.now()), said)
         if not starts_again(self._policy, code):
             self._state, self.due_s = self._last, None
             return
@@ -176,3 +188,14 @@ class ContainerRunner:
         self.due_s = now_s + delay_s
         back_off = f"back-off {delay_s:g} s before restart {self.restarts + 1}"
         self._state = Waiting("CrashLoopBackOff", back_off) if delay_s else self._last
+
+
+def last_words(log_path: Path) -> str:
+    """Return the last line of a log: what a container said before it failed."""
+    try:
+        with log_path.open("rb") as stream:
+            stream.seek(max(0, log_path.stat().st_size - LAST_WORDS_BYTES))
+            lines = stream.read().decode(errors="replace").strip().splitlines()
+    except OSError:
+        return ""
+    return lines[-1] if lines else ""

@@ -37,6 +37,7 @@ class Terminated:
     exit_code: int  # 128 + signal, if a signal ended it
     started_at: str
     finished_at: str
+    message: str = ""  # the last it said, if it did not end well
 
     @property
     def reason(self) -> str:
@@ -157,11 +158,10 @@ def _state(state: State) -> Json:
         case Running(started_at):
             return {"running": {"startedAt": started_at}}
         case Terminated(code, started_at, finished_at):
-            return {
-                "terminated": {
-                    "exitCode": code,
-                    "reason": state.reason,
-                    "startedAt": started_at,
-                    "finishedAt": finished_at,
-                }
+            terminated: Json = {
+                "exitCode": code,
+                "reason": state.reason,
+                "startedAt": started_at,
+                "finishedAt": finished_at,
             }
+            return {"terminated": terminated | ({"message": state.message} if state.message else {})}

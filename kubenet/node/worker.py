@@ -11,7 +11,7 @@ from kubenet.client.errors import Conflict, ObjectNotFound
 from kubenet.client.transport import ApiClient
 from kubenet.clock import Clock, rfc3339
 from kubenet.errors import KubenetError
-from kubenet.model.objects import Json, Pod, Service
+from kubenet.model.objects import Container, Json, Pod, Service
 from kubenet.model.resources import PODS
 from kubenet.node import record
 from kubenet.node.config import NodeConfig
@@ -55,8 +55,7 @@ class PodWorker:
         self._sent: Json = {}
         self._failures = 0
         self._probes: dict[str, asyncio.Task[None]] = {}
-        policy = pod.spec.restart_policy
-        self._runners = [ContainerRunner(c, policy, parts.clock, self._wake.set) for c in pod.spec.containers]
+        self._runners = [self._runner(container) for container in pod.spec.containers]
         self._adopt(found.containers if found and found.addresses else {})
 
     def update(self, pod: Pod | None) -> None:
@@ -80,6 +79,11 @@ class PodWorker:
                 probe.cancel()
             for runner in self._runners:
                 runner.close()
+
+    def _runner(self, container: Container) -> ContainerRunner:
+        parts, pod = self._parts, self._pod
+        log_path = parts.config.log_path(pod.metadata.uid, container.name)
+        return ContainerRunner(container, pod.spec.restart_policy, parts.clock, self._wake.set, log_path)
 
     def _adopt(self, containers: dict[str, ContainerRecord]) -> None:
         for runner in self._runners:
@@ -110,8 +114,7 @@ class PodWorker:
         linked = () if self._pod.spec.enable_service_links is False else self._parts.services()
         variables = service_variables(linked, meta.namespace)
         environment = variables | {each.name: each.value for each in container.env}
-        log_path = self._parts.config.log_path(meta.uid, container.name)
-        await runner.start(lambda: self._sandbox.start(argv, environment, log_path))
+        await runner.start(lambda: self._sandbox.start(argv, environment, runner.log_path))
 
     def _keep_probes(self) -> None:
         for runner in self._runners:

@@ -303,6 +303,24 @@ def test_a_pod_that_is_not_restarted_ends(tmp_path: Path, code: int, phase: str)
     asyncio.run(scenario())
 
 
+def test_the_last_words_of_a_container_that_failed_are_in_the_status(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with stage(tmp_path) as on, on.agent():
+            failing = [sys.executable, "-I", "-S", "-c", "raise SystemExit('no flour left')"]
+            await on.create_pod("a", failing, restartPolicy="Never")
+            pod = await on.until("a", lambda p: p.status.phase == "Failed")
+            (status,) = pod.status.container_statuses
+            assert status.state.terminated is not None
+            assert (status.state.terminated.exit_code, status.state.terminated.message) == (
+                1,
+                "no flour left",
+            )
+            await on.client.delete(PODS, "default", "a", grace_s=0)
+            await on.until_gone("a")
+
+    asyncio.run(scenario())
+
+
 def test_an_unknown_image_is_said_in_the_status(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with stage(tmp_path) as on, on.agent():
