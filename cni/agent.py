@@ -13,8 +13,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
-from cni.attach import Attachments
+from cni.attach import Attachments, PodWiring
 from cni.deferred import deferred, directory_for
 from cni.install import CACHE, install_conflist, install_plugin
 from cni.network import BRIDGE_IFNAME, NetworkConfig, NodeNetwork
@@ -95,6 +96,8 @@ class NodeAgent:
             undo.callback(self._network.close)
             self._reaper = ThreadPoolExecutor(1, thread_name_prefix="cni-reaper")
             self._pod_cidrs: tuple[IPNetwork, ...] = ()
+            self._acting = Lock()  # a thread whose task was cancelled goes on; ``stop`` waits for it
+            self._stopped = False
             undo.pop_all()
 
     def start(self) -> "list[Future[None]]":
@@ -113,12 +116,18 @@ class NodeAgent:
 
         Raises KubenetError; what could be written, is.
         """
-        try:
-            wiring = self._network.sync(own, peers)
-        except KubenetError as error:
-            self.plugin.limited = str(error)
-            raise
-        self.plugin.limited = ""
+        with self._acting:
+            if self._stopped:
+                return
+            try:
+                wiring = self._network.sync(own, peers)
+            except KubenetError as error:
+                self.plugin.limited = str(error)
+                raise
+            self.plugin.limited = ""
+            self._wire(own, wiring)
+
+    def _wire(self, own: NodeNet, wiring: PodWiring) -> None:
         if own.pod_cidrs == self._pod_cidrs:
             self.attachments.rewire(wiring)
             return
@@ -140,12 +149,16 @@ class NodeAgent:
 
     def tend(self) -> None:
         """Let go of what is dead, and do what could not be done when it was asked. Raises KubenetError."""
-        self._do_deferred()
-        self.attachments.sweep(time.time_ns())
+        with self._acting:
+            if not self._stopped:
+                self._do_deferred()
+                self.attachments.sweep(time.time_ns())
 
     def stop(self) -> None:
         """Finish what is under way and end all threads. Pods and rules stay."""
         self.server.stop()
+        with self._acting:
+            self._stopped = True
         self.attachments.reaper.close()
         self._reaper.shutdown()
         self.attachments.close()
@@ -156,7 +169,10 @@ class NodeAgent:
             try:
                 self.plugin.replay(request.environment, request.written_ns)
             except CniError as error:
-                log.warning("cni: %s: forgotten, it cannot be done: %s", request.path, error)
+                log.warning("cni: %s: forgotten, it is no DEL: %s", request.path, error)
+            except KubenetError as error:
+                log.warning("cni: %s: cannot be done yet: %s", request.path, error)
+                continue
             request.done()
 
 

@@ -8,10 +8,12 @@ a configuration. The configuration comes last: a runtime takes it for the word t
 Source: CNI specification 1.1.0, section 1; ld(1) for why there is room in the executable.
 """
 
+import fcntl
 import hashlib
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -20,7 +22,7 @@ import msgspec
 
 from cni.server import PATH_BYTES
 from kubenet.errors import InvalidInput, KubenetError, ProgramFailed, ProgramMissing
-from kubenet.kernel.run import run
+from kubenet.kernel.run import ENVIRONMENT, run
 
 PLUGIN = "kubenet"  # the file's name, and the "type" in the configuration
 CONFLIST = "10-kubenet.conflist"  # runtimes take the first in the order of names
@@ -115,13 +117,32 @@ def _native(cache: Path) -> bytes:
     if built.is_file():
         return built.read_bytes()
     cache.mkdir(parents=True, exist_ok=True)
-    draft = cache / f"{built.name}.{os.getpid()}"
+    with _alone_in(cache):  # the agents of a lab start together, and one compiles for all
+        if not built.is_file():
+            _compile(source, built)
+    return built.read_bytes()
+
+
+def _compile(source: Path, built: Path) -> None:
+    draft = built.with_suffix(".draft")
+    # What a compiler that is killed leaves lies in the cache too, not in /tmp.
+    environment = {**ENVIRONMENT, "TMPDIR": str(built.parent)}
     try:
-        run([*_COMPILE, "-o", draft, source], timeout_s=_COMPILE_WITHIN_S)
+        run([*_COMPILE, "-o", draft, source], env=environment, timeout_s=_COMPILE_WITHIN_S)
         draft.rename(built)
     finally:
         draft.unlink(missing_ok=True)
-    return built.read_bytes()
+
+
+@contextmanager
+def _alone_in(directory: Path) -> Iterator[None]:
+    """Keep other processes and threads that ask for it out of ``directory``."""
+    fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
 
 
 def _python(socket_path: Path) -> bytes:

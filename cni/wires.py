@@ -112,11 +112,14 @@ class KernelWires:
             rtnl.transact([_first_wins(request) for request in requests])
 
     def reach(self, pod: PodNet) -> None:
+        # Asking for a link also makes the kernel (since 6.8) take notice of its carrier, which it otherwise
+        # does some time later, up to a second for a bridge; until then what is sent there is dropped.
+        numbers = {pod.host_ifname: self._rtnl.ifindex(pod.host_ifname)}
         if pod.bridge:
+            self._rtnl.ifindex(pod.bridge.ifname)
             return  # a bridge finds the pods behind its ports by itself
         want = node_state(pod)
         before = LinkState(links=want.links)
-        numbers = {pod.host_ifname: self._rtnl.ifindex(pod.host_ifname)}
         self._rtnl.transact(arrange.contents(diff_state(before, want), _numbered(before.links, numbers)))
 
     def remove(self, host_ifname: str) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -16,13 +17,15 @@ from kubenet.errors import KubenetError, NotFound, TimedOut
 from kubenet.kernel.netns import NetNs
 from kubenet.kernel.privileges import require_root
 from kubenet.kernel.process import identify
-from kubenet.kernel.run import Child, spawn
 from kubenet.model.objects import Node, Pod, Service
 from kubenet.model.resources import NODES, PODS, SERVICES
-from labs import ledger, preflight
+from labs import ledger
 from labs.ledger import LabDirectory, Ledger
 from labs.report import GO, Report, encode_spec
 from labs.topology import WIRE, LabSpec, checked, topology
+
+if TYPE_CHECKING:  # looking at a lab starts no program, and that module loads an event loop
+    from kubenet.kernel.run import Child
 
 BOOT_TIMEOUT_S = 60.0
 
@@ -52,6 +55,8 @@ def up(spec: LabSpec, root: Path = ledger.LABS) -> str:
     Raises InvalidInput, NotPermitted, ProgramMissing, KernelLacks, AlreadyExists, TimedOut and LabFailed.
     """
     checked(spec)
+    from labs import preflight
+
     preflight.check()
     directory = LabDirectory(spec.name, root)
     ledger.claim(directory, Ledger(spec.name, tuple(node.name for node in topology(spec).nodes)))
@@ -74,7 +79,7 @@ def down(name: str, root: Path = ledger.LABS) -> None:
 def status(name: str, root: Path = ledger.LABS) -> LabStatus:
     """Return how a lab is. Raises NotFound."""
     found = ledger.read(LabDirectory(name, root))
-    running = found.keeper is not None and found.keeper.alive()
+    running = found.running
     if not running or not found.server:
         return LabStatus(found, running)
     client = SyncClient(found.server)
@@ -112,6 +117,8 @@ def node_netns(name: str, target: str, root: Path = ledger.LABS) -> NetNs:
 
 def _boot(spec: LabSpec, directory: LabDirectory) -> str:
     """Start the keeper, and let it begin only once the ledger names it: what it makes can always be found."""
+    from kubenet.kernel.run import spawn
+
     with ExitStack() as opened:
         report_reader, report_writer = os.pipe()
         opened.callback(os.close, report_reader)
@@ -142,7 +149,7 @@ def _keeper_argv(spec: LabSpec, directory: LabDirectory, writer: int) -> Sequenc
     return (sys.executable, "-P", "-m", "labs.keeper", encode_spec(spec), str(directory.root), str(writer))
 
 
-def _report(reader: int, child: Child, directory: LabDirectory) -> Report:
+def _report(reader: int, child: "Child", directory: LabDirectory) -> Report:
     deadline = time.monotonic() + BOOT_TIMEOUT_S
     line = b""
     while not line.endswith(b"\n"):

@@ -42,6 +42,11 @@ class Ledger(msgspec.Struct, frozen=True):
     server: str = ""  # URL of the API server, once it answers
     phase: str = "starting"  # starting, ready, failed
 
+    @property
+    def running(self) -> bool:
+        """Whether the keeper lives."""
+        return self.keeper is not None and self.keeper.alive()
+
 
 @dataclass(frozen=True, slots=True)
 class LabDirectory:

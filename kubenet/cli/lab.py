@@ -67,12 +67,12 @@ def down(name: str | None, everything: bool) -> None:
 @OUTPUT
 def list_labs(output: str) -> None:
     """Show the labs of this machine."""
-    from labs import control, ledger
+    from labs import ledger
+    from labs.ledger import LabDirectory
 
-    found = [control.status(name) for name in ledger.names()]
+    found = [ledger.read(LabDirectory(name)) for name in ledger.names()]
     rows = [
-        {"name": s.ledger.name, "phase": phase(s.ledger.phase, s.running), "nodes": len(s.ledger.nodes)}
-        for s in found
+        {"name": lab.name, "phase": phase(lab.phase, lab.running), "nodes": len(lab.nodes)} for lab in found
     ]
     if output == "json":
         print_json("LabList", {"items": rows})

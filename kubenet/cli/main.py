@@ -5,10 +5,7 @@ and click. The exit codes are a promise: see docs/exit-codes.md.
 """
 
 import importlib
-import logging
 import sys
-import tempfile
-import traceback
 from collections.abc import Sequence
 
 import click
@@ -70,7 +67,11 @@ def cli(verbose: int) -> None:
 
     Start with: kubenet demo
     """
-    level = {0: logging.WARNING, 1: logging.INFO}.get(verbose, logging.DEBUG)
+    if not verbose:
+        return  # warnings reach stderr without any set-up, and loading the module costs a third of "--help"
+    import logging
+
+    level = logging.INFO if verbose == 1 else logging.DEBUG
     logging.basicConfig(level=level, format="%(asctime)s %(levelname).1s %(name)s: %(message)s")
 
 
@@ -110,6 +111,9 @@ def _usage_error(error: click.UsageError) -> int:
 
 
 def _internal_error(error: Exception) -> int:
+    import tempfile
+    import traceback
+
     with tempfile.NamedTemporaryFile("w", prefix="kubenet-error-", suffix=".txt", delete=False) as report:
         report.write("".join(traceback.format_exception(error)))
     print(

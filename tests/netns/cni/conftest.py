@@ -29,7 +29,6 @@ from kubenet.model.links import (
 
 CLUSTER_CIDR = ip_network("10.244.0.0/16")
 SERVICE_CIDR = ip_network("10.96.0.0/16")
-CACHE = Path("/tmp/kubenet-test-cache")
 
 
 def add_links(netns: NetNs, *entries: Link | Address, namespaces: dict[str, NetNs] | None = None) -> None:
@@ -201,8 +200,14 @@ def wire() -> Iterator[NetNs]:
 NodeMaker = Callable[..., LabNode]
 
 
+@pytest.fixture(scope="session")
+def shim_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the plugin is compiled to, once for all tests."""
+    return tmp_path_factory.mktemp("shim")
+
+
 @pytest.fixture
-def make_node(wire: NetNs, tmp_path: Path) -> Iterator[NodeMaker]:
+def make_node(wire: NetNs, tmp_path: Path, shim_cache: Path) -> Iterator[NodeMaker]:
     """Make nodes, number 1 onwards, each with an underlay address on the wire."""
     with ExitStack() as undo:
 
@@ -236,10 +241,10 @@ def make_node(wire: NetNs, tmp_path: Path) -> Iterator[NodeMaker]:
                 conf_dir=directory / "net.d",
                 cluster_cidrs=(CLUSTER_CIDR,),
                 service_cidrs=(SERVICE_CIDR,),
-                cache_dir=CACHE,
+                cache_dir=shim_cache,
             )
             config = replace(config, **settings)
-            install_plugin(config.bin_dir, config.socket_path, cache=CACHE, kind=kind)
+            install_plugin(config.bin_dir, config.socket_path, cache=shim_cache, kind=kind)
             install_conflist(config.conf_dir)
             net = NodeNet(f"node{number}", ip, (ip_network(pod_cidr or f"10.244.{number}.0/24"),))
             node = LabNode(net, config, directory)

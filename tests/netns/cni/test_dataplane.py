@@ -2,7 +2,8 @@
 
 import socket
 import struct
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ipaddress import IPv4Address, ip_address, ip_network
 from pathlib import Path
@@ -12,12 +13,12 @@ import pytest
 from cni.overlay import NodeNet
 from cni.plan import Wiring
 from kubenet.kernel import codec, iptables
-from kubenet.kernel.counters import packets
+from kubenet.kernel.counters import link_counters
 from kubenet.kernel.events import Subscription
 from kubenet.kernel.netns import NetNs
 from kubenet.kernel.rtnl import Rtnl
 from kubenet.kernel.run import run
-from tests.netns.cni.conftest import LabNode, NodeMaker, Pin, observe
+from tests.netns.cni.conftest import CLUSTER_CIDR, LabNode, NodeMaker, Pin, observe
 
 pytestmark = pytest.mark.netns
 
@@ -26,13 +27,14 @@ TUNNEL = "kubenet.1"
 OUTSIDE = "172.30.255.254"
 
 
+UDP = (socket.AF_INET, socket.SOCK_DGRAM)
+
+
 def talk(client: NetNs, server: NetNs, address: str, size: int = 10) -> str:
     """Send ``size`` bytes to a TCP server and back; return as whom the server saw the client."""
     family = socket.AF_INET if ip_address(address).version == 4 else socket.AF_INET6
-    with (
-        server.socket(family, socket.SOCK_STREAM) as listening,
-        client.socket(family, socket.SOCK_STREAM) as calling,
-    ):
+    kind = (family, socket.SOCK_STREAM)
+    with server.socket(*kind) as listening, client.socket(*kind) as calling:
         listening.bind(("", 0))
         listening.listen()
         calling.settimeout(WITHIN_S)
@@ -41,10 +43,12 @@ def talk(client: NetNs, server: NetNs, address: str, size: int = 10) -> str:
         answering, peer = listening.accept()
         with answering:
             answering.settimeout(WITHIN_S)
-            calling.sendall(b"x" * size)
+            sending = threading.Thread(target=calling.sendall, args=(b"x" * size,))
+            sending.start()
             got = b""
             while len(got) < size:
                 got += answering.recv(65536)
+            sending.join()
             answering.sendall(b"y")
             assert calling.recv(1) == b"y"
     return str(peer[0])
@@ -52,10 +56,7 @@ def talk(client: NetNs, server: NetNs, address: str, size: int = 10) -> str:
 
 def reaches(client: NetNs, server: NetNs, address: str) -> bool:
     """Whether one datagram arrives; it is sent again until it does, or until nothing can come any more."""
-    with (
-        server.socket(socket.AF_INET, socket.SOCK_DGRAM) as listening,
-        client.socket(socket.AF_INET, socket.SOCK_DGRAM) as calling,
-    ):
+    with server.socket(*UDP) as listening, client.socket(*UDP) as calling:
         listening.bind(("", 0))
         listening.settimeout(0.2)
         for _ in range(3):
@@ -104,9 +105,9 @@ def test_pods_of_two_nodes_talk_through_the_tunnel_with_their_own_addresses(
 ) -> None:
     one, two = nodes
     with pod(one, pin("a")) as (a, a_ip), pod(two, pin("b")) as (b, b_ip):
-        before = packets(two.netns, TUNNEL).received
+        before = link_counters(two.netns)[TUNNEL].rx_packets
         assert talk(a, b, b_ip, 1_000_000) == a_ip
-        assert packets(two.netns, TUNNEL).received > before + 5
+        assert link_counters(two.netns)[TUNNEL].rx_packets > before + 5
         assert talk(b, a, a_ip, 1_000_000) == b_ip
 
 
@@ -162,33 +163,35 @@ def test_a_pod_cannot_forge_packets_of_others_through_the_tunnel(
     node_pair: tuple[LabNode, LabNode], pin: Pin, target: str
 ) -> None:
     one, two = node_pair
-    with pod(one, pin("a")) as (a, _), pod(two, pin("b")) as (b, b_ip):
-        with (
-            b.socket(socket.AF_INET, socket.SOCK_DGRAM) as listening,
-            a.socket(socket.AF_INET, socket.SOCK_DGRAM) as calling,
-        ):
-            listening.bind(("", 0))
-            listening.settimeout(0.3)
-            attack = forged("10.244.1.99", b_ip, listening.getsockname()[1], two.net.vtep_mac)
-            calling.sendto(attack, (target, 8472))
-            with pytest.raises(TimeoutError):
-                listening.recv(100)
-            for node in node_pair:  # the attack itself works, where the guard is away
-                iptables.restore(node.netns, "*raw\n:KUBENET-GUARD - [0:0]\nCOMMIT\n")
-            calling.sendto(attack, (target, 8472))
-            assert listening.recvfrom(100)[1][0] == "10.244.1.99"
+    with (
+        pod(one, pin("a")) as (a, _),
+        pod(two, pin("b")) as (b, b_ip),
+        b.socket(*UDP) as listening,
+        a.socket(*UDP) as calling,
+    ):
+        listening.bind(("", 0))
+        listening.settimeout(0.3)
+        attack = forged("10.244.1.99", b_ip, listening.getsockname()[1], two.net.vtep_mac)
+        calling.sendto(attack, (target, 8472))
+        with pytest.raises(TimeoutError):
+            listening.recv(100)
+        for node in node_pair:  # the attack itself works, where the guard is away
+            iptables.restore(node.netns, "*raw\n:KUBENET-GUARD - [0:0]\nCOMMIT\n")
+        calling.sendto(attack, (target, 8472))
+        assert listening.recvfrom(100)[1][0] == "10.244.1.99"
 
 
 def test_pods_may_use_the_tunnels_port_among_themselves(node_pair: tuple[LabNode, LabNode], pin: Pin) -> None:
-    with pod(node_pair[0], pin("a")) as (a, _), pod(node_pair[1], pin("b")) as (b, b_ip):
-        with (
-            b.socket(socket.AF_INET, socket.SOCK_DGRAM) as listening,
-            a.socket(socket.AF_INET, socket.SOCK_DGRAM) as calling,
-        ):
-            listening.bind(("", 8472))
-            listening.settimeout(WITHIN_S)
-            calling.sendto(b"hello", (b_ip, 8472))
-            assert listening.recv(100) == b"hello"
+    with (
+        pod(node_pair[0], pin("a")) as (a, _),
+        pod(node_pair[1], pin("b")) as (b, b_ip),
+        b.socket(*UDP) as listening,
+        a.socket(*UDP) as calling,
+    ):
+        listening.bind(("", 8472))
+        listening.settimeout(WITHIN_S)
+        calling.sendto(b"hello", (b_ip, 8472))
+        assert listening.recv(100) == b"hello"
 
 
 def _fdb_lost(rtnl: Rtnl) -> None:
@@ -220,20 +223,25 @@ def _other_mac(rtnl: Rtnl) -> None:
     rtnl.transact([codec.set_link(name=TUNNEL, mac="0a:00:00:00:00:01")])
 
 
-@pytest.mark.parametrize(
-    "harm",
-    [_fdb_lost, _neighbor_lost, _route_lost, _device_lost, _device_down, _other_mac],
-    ids=lambda f: f.__name__,
-)
+HARM: dict[str, Callable[[Rtnl], None]] = {
+    "forwarding entries lost": _fdb_lost,
+    "neighbours lost": _neighbor_lost,
+    "routes lost": _route_lost,
+    "device deleted": _device_lost,
+    "device down": _device_down,
+    "another MAC address": _other_mac,
+}
+
+
+@pytest.mark.parametrize("harm", HARM)
 def test_N12_whatever_somebody_did_to_the_overlay_one_sync_repairs_it(
-    node_pair: tuple[LabNode, LabNode], pin: Pin, harm: "object"
+    node_pair: tuple[LabNode, LabNode], pin: Pin, harm: str
 ) -> None:
     one, two = node_pair
     with pod(one, pin("a")) as (a, _), pod(two, pin("b")) as (b, b_ip):
         assert reaches(a, b, b_ip)
-        assert callable(harm)
         with Rtnl(one.netns) as rtnl:
-            harm(rtnl)
+            HARM[harm](rtnl)
         assert not reaches(a, b, b_ip)
         assert one.agent is not None
         one.agent.sync(one.net, [two.net])
@@ -243,17 +251,17 @@ def test_N12_whatever_somebody_did_to_the_overlay_one_sync_repairs_it(
 def test_a_second_sync_writes_nothing(node_pair: tuple[LabNode, LabNode]) -> None:
     one, two = node_pair
     assert one.agent is not None
-    rules = [iptables.save(one.netns, table) for table in ("nat", "filter", "raw")]
+    before = rules_of(one)
     with Subscription(one.netns) as events:
         one.agent.sync(one.net, [two.net])
         assert events.read() == []
-    assert [_rules(iptables.save(one.netns, t)) for t in ("nat", "filter", "raw")] == [
-        _rules(r) for r in rules
-    ]
+    assert rules_of(one) == before
 
 
-def _rules(text: str) -> list[str]:
-    return [line for line in text.splitlines() if line.startswith("-A")]
+def rules_of(node: LabNode) -> list[str]:
+    """All rules of a node."""
+    saved = [iptables.save(node.netns, table) for table in ("nat", "filter", "raw")]
+    return [line for text in saved for line in text.splitlines() if line.startswith("-A")]
 
 
 def test_peers_that_come_and_go_leave_no_trace(node_pair: tuple[LabNode, LabNode]) -> None:
@@ -283,22 +291,8 @@ def test_a_node_that_moved_is_followed(make_node: NodeMaker, pin: Pin) -> None:
 
 def test_a_tunnel_that_was_made_otherwise_is_made_anew(make_node: NodeMaker) -> None:
     node = make_node(1)
-    argv = [
-        "ip",
-        "link",
-        "add",
-        "kubenet.1",
-        "type",
-        "vxlan",
-        "id",
-        "7",
-        "dev",
-        "eth0",
-        "local",
-        "172.30.0.1",
-        "dstport",
-        "4789",
-    ]
+    made_by_hand = "type vxlan id 7 dev eth0 local 172.30.0.1 dstport 4789"
+    argv = ["ip", "link", "add", TUNNEL, *made_by_hand.split()]
     run(argv, netns=node.netns)
     node.start()
     vxlan = observe(node.netns).links[TUNNEL].vxlan
@@ -320,7 +314,8 @@ def test_the_mtu_follows_the_underlay(make_node: NodeMaker, pin: Pin) -> None:
 def test_dual_stack_pods_talk_over_both_families_on_one_node_and_on_two(
     make_node: NodeMaker, pin: Pin
 ) -> None:
-    nodes = [make_node(number) for number in (1, 2)]
+    cidrs = (CLUSTER_CIDR, ip_network("fd00::/16"))
+    nodes = [make_node(number, cluster_cidrs=cidrs) for number in (1, 2)]
     for node in nodes:
         number = node.net.name[-1]
         v6 = ip_network(f"fd00:{number}::/64")

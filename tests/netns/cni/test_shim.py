@@ -3,13 +3,15 @@
 import json
 import os
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from cni.deferred import deferred, directory_for
-from cni.install import ShimKind
+from cni.install import ShimKind, install_plugin
 from cni.spec import VERSIONS
+from kubenet.errors import ProgramMissing
 from kubenet.kernel.run import ENVIRONMENT, run, spawn
 from tests.netns.cni.conftest import LabNode, NodeMaker, Pin
 
@@ -26,6 +28,30 @@ def bare(request: pytest.FixtureRequest, make_node: NodeMaker) -> LabNode:
 
 def conf(version: str = "1.0.0") -> bytes:
     return json.dumps({"cniVersion": version, "name": "kubenet", "type": "kubenet"}).encode()
+
+
+def test_agents_that_start_together_compile_once_and_leave_nothing_beside_it(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+
+    def install(number: int) -> ShimKind:
+        return install_plugin(tmp_path / f"bin{number}", tmp_path / f"{number}.sock", cache=cache)
+
+    with ThreadPoolExecutor(4) as agents:
+        kinds = set(agents.map(install, range(4)))
+    assert kinds == {ShimKind.NATIVE}
+    assert [path.name.partition("-")[0] for path in cache.iterdir()] == ["shim"]
+    plugins = {(tmp_path / f"bin{number}" / "kubenet").read_bytes() for number in range(4)}
+    assert len(plugins) == 4  # each calls at its own socket
+
+
+def test_without_a_compiler_the_python_plugin_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cni.install._COMPILE", ("no-such-compiler",))
+    socket_path = tmp_path / "cni.sock"
+    assert install_plugin(tmp_path / "bin", socket_path, cache=tmp_path / "cache") is ShimKind.PYTHON
+    with pytest.raises(ProgramMissing):
+        install_plugin(tmp_path / "bin", socket_path, cache=tmp_path / "cache", kind=ShimKind.NATIVE)
 
 
 def test_E1_by_hand_it_says_what_it_is_and_which_versions_it_speaks(bare: LabNode) -> None:
@@ -81,7 +107,7 @@ def test_N9_a_del_without_an_agent_succeeds_and_is_kept_for_the_next_one(bare: L
         environment = POD | {"CNI_COMMAND": "DEL", "CNI_CONTAINERID": container_id, "OTHER": "x"}
         answer = bare.runtime.execute(environment, conf())
         assert (answer.code, answer.stdout) == (0, b"")
-    requests = deferred(waiting)
+    requests = sorted(deferred(waiting), key=lambda request: request.environment["CNI_CONTAINERID"])
     assert [request.environment for request in requests] == [
         POD | {"CNI_COMMAND": "DEL", "CNI_CONTAINERID": container_id} for container_id in ("c1", "c2")
     ]
