@@ -116,7 +116,7 @@ class Keeper:
             cluster_cidrs=(spec.cluster_cidr,),
             service_cidrs=(spec.service_cidr,),
             underlay_ifname=UNDERLAY_IFNAME,
-            cache_dir=state / "cache",
+            cache_dir=self._directory.path / "cache",
         )
         kubelet = NodeConfig(
             name=node.name,
