@@ -170,8 +170,8 @@ class Forwarder(Generic[WaiterT]):
         same_case = message[12 : 12 + len(under_way.question)] == under_way.question
         if not same_case and not under_way.tcp and self._keeps_case[under_way.server]:
             return self._retry_tcp(attempt, under_way, now)
-        if not same_case and under_way.tcp:
-            self._keeps_case[under_way.server] = False  # proven by a path that is hard to forge
+        if not same_case:
+            self._keeps_case[under_way.server] = False  # proven over TCP, which is hard to forge
         if reply.truncated and not under_way.tcp and pending.stream:
             return self._retry_tcp(attempt, under_way, now)
         if reply.rcode in _UNUSABLE or reply.rcode > 15:
@@ -234,6 +234,8 @@ class Forwarder(Generic[WaiterT]):
 
     def _matching(self, attempt: _Attempt[WaiterT], message: bytes) -> UpstreamReply | None:
         """Return the reply if it answers what the attempt asked, whatever its case (see ``received``)."""
+        if message[:2] != attempt.id.to_bytes(2, "big"):
+            return None  # before any work: forgers send many
         try:
             reply = read_reply(message)
         except Malformed:
@@ -241,7 +243,7 @@ class Forwarder(Generic[WaiterT]):
         asked = attempt.pending.ask.question
         theirs = Question(reply.question.name.lower(), reply.question.qtype, reply.question.qclass)
         opcode = reply.flags >> 11 & 0xF
-        return reply if reply.id == attempt.id and theirs == asked and not opcode else None
+        return reply if theirs == asked and not opcode else None
 
     def _finish(self, pending: _Pending[WaiterT], reply: UpstreamReply | None) -> list[Action[WaiterT]]:
         del self._pending[pending.ask]

@@ -343,8 +343,10 @@ def test_A10_an_external_name_inside_the_cluster_is_followed() -> None:
 def test_A10_what_an_alias_leads_to_is_never_stale() -> None:
     cluster = Cluster(external("demo/alias", f"web.demo.svc.{ZONE}"), service("demo/web", "10.96.1.1"))
     cluster.ask(f"alias.demo.svc.{ZONE}")
-    cluster.put(service("demo/web", "10.96.1.2"))
+    cluster.put(service("demo/web", "10.96.1.2"), service("demo/new", "10.96.1.3"))
     assert cluster.ask(f"alias.demo.svc.{ZONE}").rdata[-1] == "10.96.1.2"
+    cluster.put(external("demo/alias", f"new.demo.svc.{ZONE}"))
+    assert cluster.ask(f"alias.demo.svc.{ZONE}").rdata[-1] == "10.96.1.3"
 
 
 def test_A10_an_external_name_outside_is_asked_upstream_after_the_alias() -> None:

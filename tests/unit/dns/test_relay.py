@@ -79,12 +79,22 @@ def test_B5_opt_is_ours_alone(theirs: bool) -> None:
 
 def test_B7_what_does_not_fit_is_cut_at_a_record() -> None:
     lines = [f"{NAME} 60 A 192.0.2.{last}" for last in range(1, 101)]
-    got = seen(relay(Query(1, RD, QUESTION, Edns()), reply(*lines), 512))
-    assert "tc" in got.flags
-    assert got.opt
-    assert 512 - 16 < got.size <= 512
-    assert got.rdata == [f"192.0.2.{last}" for last in range(1, len(got.rdata) + 1)]
+    for limit in range(512, 530):
+        got = seen(relay(Query(1, RD, QUESTION, Edns()), reply(*lines), limit))
+        assert "tc" in got.flags
+        assert got.opt
+        assert limit - 16 < got.size <= limit
+        assert got.rdata == [f"192.0.2.{last}" for last in range(1, len(got.rdata) + 1)]
     assert len(seen(relay(OURS, reply(*lines), 65535)).answers) == 100
+
+
+def test_B7_additional_records_that_do_not_fit_are_left_out_silently() -> None:
+    message = dnslib.DNSRecord.parse(upstream(*CHAIN))
+    message.add_ar(*(rr for n in range(99) for rr in dnslib.RR.fromZone(f"{NAME} 60 A 192.0.2.{n}")))
+    got = seen(relay(OURS, read_reply(bytes(message.pack())), 512))
+    assert len(got.answers) == 3
+    assert 0 < len(got.additional) < 99
+    assert "tc" not in got.flags
 
 
 def test_B7_a_truncated_answer_stays_marked() -> None:

@@ -89,6 +89,7 @@ def test_dnslib_and_scapy_read_what_we_write(
 ) -> None:
     answer = Answer(Rcode.NOERROR, answers, authority, additional)
     reply = write_reply(asked, answer, TCP_BYTES, lambda n: 0)
+    assert write_reply(asked, answer, len(reply), lambda n: 0) == reply  # it just fits
     read = dnslib.DNSRecord.parse(reply)
     assert lowered(dnslib_lines(read.rr)) == lowered(written_lines(answers))
     assert lowered(dnslib_lines(read.auth)) == lowered(written_lines(authority))
@@ -154,6 +155,15 @@ def test_B7_what_does_not_fit_a_stream_message_is_cut_too() -> None:
     reply = big(4200).ask(f"db.demo.svc.{ZONE}", stream=True)
     assert "tc" in reply.flags
     assert 65535 - 16 < reply.size <= 65535
+
+
+def test_B7_names_beyond_what_a_pointer_reaches_are_written_out() -> None:
+    hosts = [endpoint(f"10.1.{n // 250}.{n % 250 + 1}") for n in range(400)]
+    cluster = Cluster(service("demo/db", "None"), endpoint_slice("demo/db-1", "db", *hosts))
+    reply = cluster.ask(f"_http._tcp.db.demo.svc.{ZONE}", RType.SRV, stream=True)
+    assert reply.size > 0x4000
+    owners = [line.split()[0] for line in reply.additional]
+    assert owners == [line.split()[3] for line in reply.rdata]
 
 
 def test_B7_which_records_are_cut_changes_from_turn_to_turn() -> None:

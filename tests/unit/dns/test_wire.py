@@ -233,6 +233,15 @@ def test_B9_a_bad_name_is_formerr(question: bytes) -> None:
     assert seen(reply).status == "FORMERR"
 
 
+@pytest.mark.parametrize("target", [0, 11, 12 + 28 + 4, 300, 16383])
+def test_B9_a_later_name_may_only_point_back_to_a_name(target: int) -> None:
+    message = header(RD, 1, 0, 0, 1) + query(NAME)[12:]
+    rest = struct.pack("!HHIH", 250, 255, 0, 0)
+    assert len(message) == 12 + 28 + 4
+    assert verdict(message + struct.pack("!H", 0xC000 | 12) + rest) == Rcode.NOERROR
+    assert verdict(message + struct.pack("!H", 0xC000 | target) + rest) == Rcode.FORMERR
+
+
 def test_B9_the_longest_label_and_the_longest_name_are_fine() -> None:
     longest = names.from_labels([b"x" * 63, b"y" * 63, b"z" * 63, b"w" * 61])
     most = names.from_labels([b"a"] * 127)
