@@ -66,7 +66,7 @@ def _section(name: str) -> str:
 
 def _row(figure: dict[str, object]) -> str:
     if "skipped" in figure:
-        return f"| {figure['figure']} | not taken: {figure['skipped']} | | | | | |\n"
+        return f"| {figure['figure']} | not taken: {figure['skipped']} |" + " |" * 5 + "\n"
     unit = figure["unit"]
     peer = f"{figure['peer']} {unit} ({figure['peer_name']})" if figure["peer"] is not None else ""
     ratio = figure["ratio"] if figure["ratio"] is not None else ""
