@@ -57,10 +57,9 @@ def _section(name: str) -> str:
     done = run([sys.executable, "-m", f"bench.{name}"], timeout_s=TIMEOUT_S, check=False)
     figures = [json.loads(line) for line in done.stdout.decode().splitlines()]
     rows = "".join(_row(figure) for figure in figures)
-    failed = (
-        f"\nThe run ended early: {done.stderr.decode().strip().splitlines()[-1]}\n" if done.returncode else ""
-    )
-    head = "| figure | ours | peer | ratio | target | met | rounds, spread of ours |\n|---|---|---|---|---|---|---|\n"
+    last = (done.stderr.decode().strip().splitlines() or ["no reason given"])[-1]
+    failed = f"\nThe run ended early: {last}\n" if done.returncode else ""
+    head = HEADINGS + "|---" * 7 + "|\n"
     return f"\n## {name}: `./dev bench {name}`\n\n{head}{rows}{failed}"
 
 

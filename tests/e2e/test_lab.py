@@ -121,7 +121,8 @@ def test_a_bad_manifest_changes_nothing(text: str, code: int, says: str) -> None
 def test_without_root_one_line_says_so() -> None:
     """The interpreter may lie where only root can read, so the rights go after the imports."""
     script = (
-        "import os, sys, kubenet.cli.lab, labs.control, labs.preflight, labs.topology; from kubenet.cli.main import main;"
+        "import os, sys, kubenet.cli.lab, labs.control, labs.preflight, labs.topology;"
+        "from kubenet.cli.main import main;"
         "os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534);"
         "sys.exit(main(['lab', 'up', '--name', 't-user']))"
     )
