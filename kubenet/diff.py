@@ -28,7 +28,12 @@ def diff(have: Mapping[K, V], want: Mapping[K, V]) -> Diff[K, V]:
     """Return what turns ``have`` into ``want``."""
     return Diff(
         added={key: value for key, value in want.items() if key not in have},
-        changed={key: value for key, value in want.items() if key in have and have[key] != value},
+        changed={
+            key: value
+            for key, value in want.items()
+            # The same object needs no look inside, and most of a large state is the same objects.
+            if key in have and have[key] is not value and have[key] != value
+        },
         removed={key: value for key, value in have.items() if key not in want},
     )
 

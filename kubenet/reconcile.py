@@ -68,6 +68,8 @@ class Reconciler:
 
     async def _wait(self) -> None:
         try:
-            await asyncio.wait_for(self._poked.wait(), self._pace.resync_s)
+            # Not wait_for: in Python 3.11 it swallows a cancellation that meets the end of the wait.
+            async with asyncio.timeout(self._pace.resync_s):
+                await self._poked.wait()
         except TimeoutError:
             return

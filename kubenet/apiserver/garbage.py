@@ -10,7 +10,8 @@ import logging
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from kubenet.apiserver.cache import Cache, Change, Entry
+from kubenet.apiserver.cache import Cache
+from kubenet.apiserver.entries import Change, Entry
 from kubenet.apiserver.kinds import BY_KIND, EVENT, NAMESPACE
 from kubenet.apiserver.objects import updated_finalizers
 from kubenet.apiserver.ownership import (
@@ -142,9 +143,11 @@ class GarbageCollector:
         self.load()
         while True:
             try:
-                await asyncio.wait_for(self._wake.wait(), SWEEP_EVERY_S)
+                # Not wait_for: in Python 3.11 it swallows a cancellation that meets the end of the wait.
+                async with asyncio.timeout(SWEEP_EVERY_S):
+                    await self._wake.wait()
             except TimeoutError:
-                await self._expire_events()
+                await self.expire_events()
                 continue
             self._wake.clear()
             while self._queue:
@@ -229,7 +232,8 @@ class GarbageCollector:
     async def _drop_finalizer(self, entry: Entry, name: str) -> None:
         await self._writer.change(_address(entry), lambda old: without_finalizer(old, name), WriteOptions())
 
-    async def _expire_events(self) -> None:
+    async def expire_events(self) -> None:
+        """Delete the Events that nothing has happened to for an hour."""
         before = self._clock.now() - EVENTS_KEPT
         for entry in _older(self._cache.shelf(EVENT).entries.values(), before):
             await self._delete(entry, DeleteOptions())

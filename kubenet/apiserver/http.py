@@ -17,7 +17,8 @@ from aiohttp import web
 from kubenet.apiserver import codec, discovery
 from kubenet.apiserver.addresses import ServiceAddresses
 from kubenet.apiserver.bootstrap import bootstrap
-from kubenet.apiserver.cache import Cache, CacheLimits
+from kubenet.apiserver.cache import Cache
+from kubenet.apiserver.entries import CacheLimits
 from kubenet.apiserver.garbage import GarbageCollector
 from kubenet.apiserver.requests import Requests
 from kubenet.apiserver.retention import Retention, run_retention
@@ -67,7 +68,14 @@ class ApiServer:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
-        """Serve on listening sockets; returns once requests are answered."""
+        """Serve on listening sockets; returns once requests are answered. Raises StoreFailed."""
+        try:
+            await self._start(sockets)
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _start(self, sockets: Sequence[socket.socket]) -> None:
         await self._cache.load()
         self._writer.load_addresses()
         retention = run_retention(self._store, self._clock, self._config.retention)

@@ -2,7 +2,7 @@
 
 from itertools import islice
 
-from kubenet.apiserver.cache import Entry, Shelf
+from kubenet.apiserver.entries import Entry, Shelf
 from kubenet.apiserver.query import Continue, ListQuery
 from kubenet.apiserver.status import StatusError
 from kubenet.apiserver.view import View
@@ -29,7 +29,7 @@ def list_body(shelf: Shelf, query: ListQuery, current: int, view: View) -> bytes
     if following is not None:
         metadata["continue"] = Continue(revision, following.key).text()
         if not query.selection.partial:
-            metadata["remainingItemCount"] = 1 + sum(1 for _ in selected)
+            metadata["remainingItemCount"] = shelf.count(query.selection.prefix, following.key, revision)
     return view.many(shelf.kind.resource, metadata, (entry.body for entry in page))
 
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 from aiohttp import web
 
 from kubenet.apiserver import codec, objects, query, subresources
-from kubenet.apiserver.cache import Cache, Entry
+from kubenet.apiserver.cache import Cache
+from kubenet.apiserver.entries import Entry
 from kubenet.apiserver.patch import json_patch, merge_patch
 from kubenet.apiserver.reads import list_body, selected_entries
 from kubenet.apiserver.route import Target

@@ -12,12 +12,13 @@ from contextlib import aclosing
 
 from aiohttp import web
 
-from kubenet.apiserver.cache import Cache, Change, Shelf
+from kubenet.apiserver.cache import Cache, change_of
+from kubenet.apiserver.entries import Change, Shelf
 from kubenet.apiserver.query import WatchQuery
-from kubenet.apiserver.status import StatusError, expired, too_old
+from kubenet.apiserver.status import StatusError, expired, too_old, unavailable
 from kubenet.apiserver.view import View
 from kubenet.apiserver.watch import bookmark_line, change_line, edge, error_line, initial_lines
-from kubenet.store.base import Gone, Store
+from kubenet.store.base import Gone, Store, StoreFailed
 
 TAP_MOST_CHANGES = 1000
 TAP_MOST_BYTES = 4 << 20
@@ -36,8 +37,14 @@ class Tap:
         self._lines: deque[bytes] = deque()
         self._size_bytes = 0
         self.wake = asyncio.Event()
+        self.writing = False  # a write that does not end means that the watcher does not read
         self.end: StatusError | None = None
         self.closed = False
+
+    @property
+    def left(self) -> bool:
+        """Whether the watcher has hung up."""
+        return self._transport is None or self._transport.is_closing()
 
     def push(self, change: Change) -> None:
         """Take a change, if the watcher sees it."""
@@ -50,19 +57,23 @@ class Tap:
         self.wake.set()
         if len(self._lines) > TAP_MOST_CHANGES or self._size_bytes > TAP_MOST_BYTES:
             self.cut(expired("the watcher is too slow: too many changes are unread"))
-            if isinstance(self._transport, asyncio.WriteTransport):
-                self._transport.abort()
 
     def cut(self, error: StatusError) -> None:
-        """End the watch with an error."""
+        """End the watch with an error; a watcher that does not read gets no more than a hang-up."""
         self.end = error
         self._lines.clear()
         self.wake.set()
+        self._hang_up_if_stuck()
 
     def close(self) -> None:
         """End the watch as if its time were up."""
         self.closed = True
         self.wake.set()
+        self._hang_up_if_stuck()
+
+    def _hang_up_if_stuck(self) -> None:
+        if self.writing and isinstance(self._transport, asyncio.WriteTransport):
+            self._transport.abort()
 
     def drain(self) -> bytes:
         """Return what is unread, and forget it."""
@@ -116,7 +127,9 @@ class Streams:
         try:
             async with aclosing(self._chunks(shelf, query, view, tap)) as chunks:
                 async for chunk in chunks:
+                    tap.writing = True
                     await response.write(chunk)
+                    tap.writing = False
             await response.write_eof()
         except ConnectionError:
             pass  # the watcher left, or was cut while it did not read
@@ -136,15 +149,29 @@ class Streams:
         except Gone:
             yield error_line(too_old(query.revision or 0, shelf.oldest))
             return
+        except StoreFailed as error:
+            yield error_line(unavailable(str(error)))
+            return
+        async with aclosing(self._live(shelf, query, view, tap)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def _live(
+        self, shelf: Shelf, query: WatchQuery, view: View, tap: Tap
+    ) -> AsyncGenerator[bytes, None]:
+        """Yield what the tap brings until the time is up, with a bookmark whenever it is silent for long."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + (query.timeout_s or random.uniform(*DEFAULT_TIMEOUT_S))
         while not tap.closed and not self._stopped and loop.time() < deadline:
             timeout_s = min(BOOKMARK_EVERY_S, deadline - loop.time())
             try:
-                await asyncio.wait_for(tap.wake.wait(), timeout_s)
+                async with asyncio.timeout(timeout_s):
+                    await tap.wake.wait()
             except TimeoutError:
-                if query.bookmarks:
-                    yield tap.drain() + bookmark_line(shelf.kind, self._cache.revision, view)
+                if tap.left:
+                    return
+                if query.bookmarks and not tap.wake.is_set():  # nothing up to this revision is unread
+                    yield bookmark_line(shelf.kind, self._cache.revision, view)
                 continue
             if tap.end is not None:
                 yield error_line(tap.end)
@@ -170,25 +197,23 @@ class Streams:
             taps.append(tap)
             return
         reached = query.revision
-        if reached < shelf.oldest:
-            async with aclosing(self._replayed(shelf, query, view)) as pages:
-                async for revision, lines in pages:
+        while reached < shelf.oldest:  # which moves on while we write
+            async with aclosing(self._replayed(shelf, reached)) as pages:
+                async for revision, changes in pages:
                     reached = revision
-                    yield lines
+                    yield _lines(changes, query, view)
+            await self._cache.reach(reached)  # or the tap would bring some of it again
         taps.append(tap)
         changes = shelf.since(reached)
         for first in range(0, len(changes), INITIAL_CHUNK):
             yield _lines(changes[first : first + INITIAL_CHUNK], query, view)
 
-    async def _replayed(
-        self, shelf: Shelf, query: WatchQuery, view: View
-    ) -> AsyncGenerator[tuple[int, bytes], None]:
+    async def _replayed(self, shelf: Shelf, after: int) -> AsyncGenerator[tuple[int, list[Change]], None]:
         """Yield, from the store's log, what the cache does not keep any more; with the revision reached."""
-        watch = self._store.watch(shelf.kind.prefix, query.revision or 0)
+        watch = self._store.watch(shelf.kind.prefix, after)
         try:
             async for batch in watch:
-                changes = (Change(shelf.kind, event) for event in batch.events)
-                yield batch.revision, _lines(changes, query, view)
+                yield batch.revision, [change_of(shelf.kind, event) for event in batch.events]
                 if batch.revision >= shelf.oldest:
                     return
         finally:

@@ -6,7 +6,7 @@ Source: Kubernetes API concepts, "Efficient detection of changes".
 from collections.abc import Iterable
 
 from kubenet.apiserver import codec
-from kubenet.apiserver.cache import Change, Entry
+from kubenet.apiserver.entries import Change, Entry
 from kubenet.apiserver.query import Selection
 from kubenet.apiserver.status import StatusError
 from kubenet.apiserver.strategy import Kind

@@ -13,7 +13,8 @@ from datetime import timedelta
 
 from kubenet.apiserver import codec, objects
 from kubenet.apiserver.addresses import NO_CLAIMS, ServiceAddresses, claims_of
-from kubenet.apiserver.cache import Cache, Change, Entry
+from kubenet.apiserver.cache import Cache
+from kubenet.apiserver.entries import Change, Entry
 from kubenet.apiserver.kinds import NAMESPACE, SERVICE
 from kubenet.apiserver.objects import Birth
 from kubenet.apiserver.ownership import FOREGROUND, ORPHAN

@@ -131,7 +131,8 @@ async def serving(store: Store | None = None, config: ServerConfig | None = None
     await server.start([listener])
     try:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        async with aiohttp.ClientSession(auto_decompress=True) as session:
+        connector = aiohttp.TCPConnector(limit=0)  # every watch holds a connection
+        async with aiohttp.ClientSession(connector=connector) as session:
             yield Api(url, session, server, store)
     finally:
         await server.stop()

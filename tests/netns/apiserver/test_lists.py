@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from kubenet.apiserver.cache import CacheLimits
+from kubenet.apiserver.entries import CacheLimits
 from kubenet.apiserver.http import ServerConfig
 from tests.netns.apiserver.server import (
     CONFIGMAPS,

@@ -5,6 +5,8 @@ import re
 
 import pytest
 
+from kubenet.store.base import StoreFailed
+from kubenet.store.memory import MemoryStore
 from tests.netns.apiserver.server import (
     CONFIGMAPS,
     DEFAULT,
@@ -20,6 +22,7 @@ from tests.netns.apiserver.server import (
     on_server,
     pod,
     service,
+    serving,
 )
 
 
@@ -406,3 +409,39 @@ def test_a_change_and_its_reading_are_never_out_of_step() -> None:
         await asyncio.gather(*(one(index) for index in range(20)))
 
     on_server(case)
+
+
+class FailingStore(MemoryStore):
+    """A store whose disk is full."""
+
+    full = False
+
+    async def create(self, key: str, value: bytes) -> int:
+        if self.full:
+            raise StoreFailed("disk full")
+        return await super().create(key, value)
+
+
+def test_A7_a_store_that_cannot_write_is_a_503_and_reads_go_on() -> None:
+    async def run() -> None:
+        store = FailingStore()
+        async with serving(store) as api:
+            store.full = True
+            refused = await api.post(SERVICES, service("a", clusterIP="10.96.0.77"))
+            assert "disk full" in refused.refused(503, "ServiceUnavailable")
+            assert refused.headers["Retry-After"] == "1"
+            assert (await api.get(SERVICES)).status == 200
+            store.full = False
+            assert (await api.post(SERVICES, service("a", clusterIP="10.96.0.77"))).status == 201
+
+    asyncio.run(run())
+
+
+def test_a_server_stops_even_when_it_has_only_just_started() -> None:
+    async def run() -> None:
+        store = MemoryStore()
+        for _ in range(20):
+            async with asyncio.timeout(5), serving(store):
+                pass
+
+    asyncio.run(run())

@@ -7,7 +7,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from kubenet.apiserver.cache import CacheLimits
+from kubenet.apiserver.entries import CacheLimits
 from kubenet.apiserver.http import ServerConfig
 from kubenet.store.feed import FeedLimits
 from kubenet.store.memory import MemoryStore
@@ -320,7 +320,8 @@ def test_a_cache_that_lost_its_place_ends_watches_as_expired_and_reads_on() -> N
     asyncio.run(run())
 
 
-def test_A3_watchers_of_random_writers_see_every_change_once_and_in_order() -> None:
+@pytest.mark.parametrize("kept", [4096, 3], ids=["from the cache", "mostly from the store"])
+def test_A3_watchers_of_many_writers_see_every_change_once_and_in_order(kept: int) -> None:
     async def case(api: Api) -> None:
         async def write(writer: int) -> None:
             path = f"{CONFIGMAPS}/w{writer}"
@@ -329,15 +330,16 @@ def test_A3_watchers_of_random_writers_see_every_change_once_and_in_order() -> N
                 await api.patch(path, {"data": {"turn": str(turn)}})
                 await api.delete(path)
 
-        async def follow(start: str) -> list[tuple[str, Value]]:
+        async def follow(start: str, delay_s: float) -> list[tuple[str, Value]]:
+            await asyncio.sleep(delay_s)
             async with api.watch(CONFIGMAPS, resourceVersion=start) as watch:
                 events = [await watch.next() for _ in range(4 * 5 * 3)]
             return [(event["type"], event["object"]["metadata"]) for event in events]
 
         start = await revision(api)
-        followers = [asyncio.ensure_future(follow(start)) for _ in range(3)]
+        followers = [asyncio.ensure_future(follow(start, index / 500)) for index in range(10)]
         await asyncio.gather(*(write(writer) for writer in range(4)))
-        histories = await asyncio.gather(*followers, follow(start))
+        histories = await asyncio.gather(*followers)
         assert all(history == histories[0] for history in histories)
         revisions = [int(metadata["resourceVersion"]) for _, metadata in histories[0]]
         assert revisions == list(range(int(start) + 1, int(start) + 61))
@@ -345,7 +347,7 @@ def test_A3_watchers_of_random_writers_see_every_change_once_and_in_order() -> N
             types = [kind for kind, metadata in histories[0] if metadata["name"] == f"w{writer}"]
             assert types == ["ADDED", "MODIFIED", "DELETED"] * 5
 
-    on_server(case)
+    on_server(case, ServerConfig(cache=CacheLimits(changes_most=kept)))
 
 
 def test_one_object_is_watched_by_its_name() -> None:

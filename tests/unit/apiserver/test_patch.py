@@ -197,7 +197,7 @@ def test_B3_7_json_patches_that_are_refused(operation: JsonValue, code: int) -> 
 
 @given(TABLES, TABLES)
 def test_json_patch_can_add_and_remove_every_member(document: Any, extra: Any) -> None:
-    added = [{"op": "add", "path": f"/new-{key}", "value": value} for key, value in extra.items()]
-    removed = [{"op": "remove", "path": f"/new-{key}"} for key in extra]
+    added: list[Any] = [{"op": "add", "path": f"/new-{key}", "value": value} for key, value in extra.items()]
+    removed: list[Any] = [{"op": "remove", "path": f"/new-{key}"} for key in extra]
     assert json_patch(document, added) == document | {f"new-{key}": value for key, value in extra.items()}
     assert json_patch(document, added + removed) == document

@@ -147,7 +147,7 @@ def test_merging_by_key_never_doubles_and_never_loses_an_element(have: list[str]
 
 @given(NAMES, st.permutations("abcdef"))
 def test_set_element_order_sorts_all_that_it_names(have: list[str], order: list[str]) -> None:
-    patch = {"spec": {"$setElementOrder/containers": [{"name": name} for name in order]}}
+    patch: Value = {"spec": {"$setElementOrder/containers": [{"name": name} for name in order]}}
     merged = strategic_merge(spec(*({"name": name} for name in have)), patch)["spec"]
     assert isinstance(merged, dict)
     containers: Value = merged["containers"]
