@@ -203,7 +203,8 @@ class PodWorker:
         if self._failures:
             waits.append(self._retry_s())
         try:
-            await asyncio.wait_for(self._wake.wait(), min(waits, default=None))
+            async with asyncio.timeout(min(waits, default=None)):
+                await self._wake.wait()
         except TimeoutError:
             pass
         self._wake.clear()
