@@ -13,6 +13,11 @@ from labs import ledger
 TIMEOUT_S = 100
 
 
+def own(label: str) -> str:
+    """Return the name of a lab that only this run of the tests has."""
+    return f"t-{label}-{os.getpid()}"
+
+
 def kubenet(*words: str, check: bool = True, **options: object) -> subprocess.CompletedProcess[str]:
     """Run the command as a user would and return what it said."""
     done = subprocess.run(  # type: ignore[call-overload]  # options are passed on

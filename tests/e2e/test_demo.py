@@ -4,13 +4,13 @@ import re
 
 import pytest
 
-from tests.e2e.cluster import kubenet, leftovers
+from tests.e2e.cluster import kubenet, leftovers, own
 
 pytestmark = pytest.mark.e2e
 
 
 def test_the_demo_shows_every_step_and_leaves_nothing() -> None:
-    said = kubenet("demo", "--name", "t-demo").stdout
+    said = kubenet("demo", "--name", own("demo")).stdout
     for step in (
         "boot 3 nodes",
         "apply the manifest",
@@ -31,4 +31,4 @@ def test_the_demo_shows_every_step_and_leaves_nothing() -> None:
     assert len(counts) == 8
     assert sum(counts[:4]) == sum(counts[4:]) == 60
     assert counts[4:] == [15, 15, 15, 15]
-    assert leftovers("t-demo") == []
+    assert leftovers(own("demo")) == []

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.cluster import kubenet, lab
+from tests.e2e.cluster import kubenet, lab, own
 
 pytestmark = pytest.mark.e2e
 
 MANIFEST = Path(__file__).parents[2] / "labs" / "manifests" / "demo.yaml"
-NAME = "t-kubectl"
+NAME = own("kubectl")
 
 
 class Kubectl:

@@ -13,7 +13,7 @@ import pytest
 from kubenet.kernel.process import identify
 from labs import ledger
 from labs.ledger import LabDirectory
-from tests.e2e.cluster import kubenet, lab, leftovers
+from tests.e2e.cluster import kubenet, lab, leftovers, own
 
 pytestmark = pytest.mark.e2e
 
@@ -21,48 +21,48 @@ MANIFEST = Path(__file__).parents[2] / "labs" / "manifests" / "demo.yaml"
 
 
 def test_two_labs_run_side_by_side() -> None:
-    with lab("t-one", "--nodes", "2"), lab("t-two", "--nodes", "1"):
+    with lab(own("one"), "--nodes", "2"), lab(own("two"), "--nodes", "1"):
         listed = json.loads(kubenet("lab", "list", "-o", "json").stdout)
         phases = {item["name"]: item["phase"] for item in listed["items"]}
-        assert phases.items() >= {("t-one", "ready"), ("t-two", "ready")}
-        for name, count in (("t-one", 2), ("t-two", 1)):
+        assert phases.items() >= {(own("one"), "ready"), (own("two"), "ready")}
+        for name, count in ((own("one"), 2), (own("two"), 1)):
             shown = json.loads(kubenet("lab", "status", "--name", name, "-o", "json").stdout)
             assert [node["ready"] for node in shown["nodes"]] == ["yes"] * count
-        routes = kubenet("lab", "exec", "--name", "t-one", "node-1", "--", "cat", "/proc/net/route").stdout
+        routes = kubenet("lab", "exec", "--name", own("one"), "node-1", "--", "cat", "/proc/net/route").stdout
         assert "kubenet.1" in routes
-        kubenet("lab", "down", "--name", "t-one")
-        assert leftovers("t-one") == []
-        assert kubenet("lab", "status", "--name", "t-two").returncode == 0
-    assert leftovers("t-two") == []
+        kubenet("lab", "down", "--name", own("one"))
+        assert leftovers(own("one")) == []
+        assert kubenet("lab", "status", "--name", own("two")).returncode == 0
+    assert leftovers(own("two")) == []
 
 
 def test_a_taken_name_is_refused_and_the_lab_lives_on() -> None:
-    with lab("t-taken", "--nodes", "1"):
-        refused = kubenet("lab", "up", "--name", "t-taken", check=False)
+    with lab(own("taken"), "--nodes", "1"):
+        refused = kubenet("lab", "up", "--name", own("taken"), check=False)
         assert refused.returncode == 73
         assert "the name is taken" in refused.stderr
         assert len(refused.stderr.splitlines()) == 1
-        assert kubenet("lab", "status", "--name", "t-taken").returncode == 0
+        assert kubenet("lab", "status", "--name", own("taken")).returncode == 0
 
 
 def test_down_after_kill_9_of_the_keeper_with_pods_running_leaves_nothing() -> None:
-    with lab("t-kill", "--nodes", "2"):
-        kubenet("apply", "--name", "t-kill", "-f", str(MANIFEST))
-        keeper = ledger.read(LabDirectory("t-kill")).keeper
+    with lab(own("kill"), "--nodes", "2"):
+        kubenet("apply", "--name", own("kill"), "-f", str(MANIFEST))
+        keeper = ledger.read(LabDirectory(own("kill"))).keeper
         assert keeper is not None
-        _until_pods_run("t-kill")
+        _until_pods_run(own("kill"))
         os.kill(keeper.pid, signal.SIGKILL)
         while identify(keeper.pid):
             time.sleep(0.01)
-        assert kubenet("lab", "status", "--name", "t-kill", check=False).returncode == 1
-        kubenet("lab", "down", "--name", "t-kill")
-        assert leftovers("t-kill") == []
+        assert kubenet("lab", "status", "--name", own("kill"), check=False).returncode == 1
+        kubenet("lab", "down", "--name", own("kill"))
+        assert leftovers(own("kill")) == []
 
 
 @pytest.mark.parametrize("delay_s", [0.05, 0.3, 0.6, 1.0])
 def test_ctrl_c_while_a_lab_boots_leaves_nothing(delay_s: float) -> None:
     booting = subprocess.Popen(
-        [sys.executable, "-m", "kubenet", "lab", "up", "--name", "t-int"],
+        [sys.executable, "-m", "kubenet", "lab", "up", "--name", own("int")],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -71,16 +71,16 @@ def test_ctrl_c_while_a_lab_boots_leaves_nothing(delay_s: float) -> None:
     booting.send_signal(signal.SIGINT)
     _, said = booting.communicate(timeout=60)
     if booting.returncode == 0:  # it was faster than the signal
-        kubenet("lab", "down", "--name", "t-int")
+        kubenet("lab", "down", "--name", own("int"))
     else:
         assert booting.returncode in (130, -signal.SIGINT), said
-    assert leftovers("t-int") == []
+    assert leftovers(own("int")) == []
 
 
 def test_kill_9_of_the_starter_and_the_keeper_while_booting_is_cleaned_by_down() -> None:
     for delay_s in (0.1, 0.4, 0.7):
         booting = subprocess.Popen(
-            [sys.executable, "-m", "kubenet", "lab", "up", "--name", "t-k9"],
+            [sys.executable, "-m", "kubenet", "lab", "up", "--name", own("k9")],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
@@ -89,8 +89,8 @@ def test_kill_9_of_the_starter_and_the_keeper_while_booting_is_cleaned_by_down()
         booting.kill()
         booting.wait()
         time.sleep(0.2)
-        kubenet("lab", "down", "--name", "t-k9", check=False)
-        assert leftovers("t-k9") == []
+        kubenet("lab", "down", "--name", own("k9"), check=False)
+        assert leftovers(own("k9")) == []
 
 
 @pytest.mark.parametrize(
@@ -107,14 +107,14 @@ def test_kill_9_of_the_starter_and_the_keeper_while_booting_is_cleaned_by_down()
 )
 def test_a_bad_manifest_changes_nothing(text: str, code: int, says: str) -> None:
     good = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: first}\n---\n"
-    with lab("t-bad", "--nodes", "1"):
+    with lab(own("bad"), "--nodes", "1"):
         refused = kubenet(
-            "apply", "--name", "t-bad", "-f", "-", check=False, input=good + text if code == 66 else text
+            "apply", "--name", own("bad"), "-f", "-", check=False, input=good + text if code == 66 else text
         )
         assert refused.returncode == code
         assert says in refused.stderr
         assert len(refused.stderr.splitlines()) == 1
-        with_good = kubenet("apply", "--name", "t-bad", "-f", "-", input=good).stdout
+        with_good = kubenet("apply", "--name", own("bad"), "-f", "-", input=good).stdout
         assert "created" in with_good, "the good object before the bad one must not have been sent"
 
 
@@ -124,7 +124,7 @@ def test_without_root_one_line_says_so() -> None:
         "import os, sys, kubenet.cli.lab, labs.control, labs.preflight, labs.topology;"
         "from kubenet.cli.main import main;"
         "os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534);"
-        "sys.exit(main(['lab', 'up', '--name', 't-user']))"
+        f"sys.exit(main(['lab', 'up', '--name', {own('user')!r}]))"
     )
     refused = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60
@@ -132,7 +132,7 @@ def test_without_root_one_line_says_so() -> None:
     assert refused.returncode == 77
     assert "needs root" in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
-    assert leftovers("t-user") == []
+    assert leftovers(own("user")) == []
 
 
 def test_a_missing_program_is_named_with_its_package(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_a_missing_program_is_named_with_its_package(tmp_path: Path) -> None:
         "libc.mount(None, b'/', None, 0x44000, None);"
         "[libc.mount(sys.argv[1].encode(), os.path.realpath(p).encode(), None, 4096, None)"
         " for p in ('/usr/sbin', '/sbin')];"
-        "os.execv(sys.executable, [sys.executable, '-m', 'kubenet', 'lab', 'up', '--name', 't-prog'])"
+        f"os.execv(sys.executable, [sys.executable, '-m', 'kubenet', 'lab', 'up', '--name', {own('prog')!r}])"
     )
     done = subprocess.run(
         [sys.executable, "-c", hide, str(tmp_path)], capture_output=True, text=True, check=False, timeout=60
@@ -150,7 +150,7 @@ def test_a_missing_program_is_named_with_its_package(tmp_path: Path) -> None:
     assert done.returncode == 127, done.stderr
     assert "iptables-restore: no such program" in done.stderr
     assert "apt-get install iptables" in done.stderr
-    assert leftovers("t-prog") == []
+    assert leftovers(own("prog")) == []
 
 
 def _until_pods_run(name: str) -> None:
