@@ -70,7 +70,10 @@ class Writer:
         cache.listen(self._on_change, self.load_addresses)
 
     def load_addresses(self) -> None:
-        """Learn which addresses stored Services hold; call it once the cache is loaded."""
+        """Learn which addresses stored Services hold; call it once the cache is loaded.
+
+        Nothing is freed here: a write under way may hold an address that no stored Service shows yet.
+        """
         for entry in self._cache.shelf(SERVICE).entries.values():
             self._addresses.hold(claims_of(entry.table()))
 

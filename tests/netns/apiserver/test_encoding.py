@@ -182,6 +182,18 @@ def test_A5_yaml_that_is_no_object_is_refused(body: bytes) -> None:
     on_server(case)
 
 
+def test_A5_a_body_announced_too_large_is_refused_before_it_comes() -> None:
+    async def case(api: Api) -> None:
+        address = urlsplit(api.url)
+        reader, writer = await asyncio.open_connection(address.hostname, address.port)
+        writer.write(f"POST {CONFIGMAPS} HTTP/1.1\r\nHost: x\r\nContent-Length: 4000000\r\n\r\n".encode())
+        answer = await asyncio.wait_for(reader.readline(), 10)
+        assert b" 413 " in answer
+        writer.close()
+
+    on_server(case)
+
+
 def test_A5_a_body_that_never_ends_is_cut_at_the_limit() -> None:
     async def case(api: Api) -> None:
         address = urlsplit(api.url)

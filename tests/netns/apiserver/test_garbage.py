@@ -111,6 +111,27 @@ def test_B3_12_one_owner_that_lives_is_enough() -> None:
     on_server(case)
 
 
+def test_B3_12_an_owner_in_another_namespace_is_none() -> None:
+    async def case(api: Api) -> None:
+        far = (await api.post(f"{NS}/kube-system/configmaps", configmap("far"))).ok
+        node = (await api.post("/api/v1/nodes", {"metadata": {"name": "n1"}})).ok
+        await api.post(CONFIGMAPS, owned(configmap("of-node"), "Node", node))
+        await api.post(CONFIGMAPS, owned(configmap("of-far"), "ConfigMap", far))
+        await api.until_gone(f"{CONFIGMAPS}/of-far")
+        assert (await api.get(f"{CONFIGMAPS}/of-node")).status == 200
+
+    on_server(case)
+
+
+def test_an_object_whose_namespace_is_not_there_is_collected() -> None:
+    async def case(api: Api) -> None:
+        head = '"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"a","namespace":"none","uid":"1"'
+        await api.store.create("/registry/configmaps/none/a", f"{{{head}}}}}".encode())
+        await api.until_gone(f"{NS}/none/configmaps/a")
+
+    on_server(case)
+
+
 def test_B3_10_a_namespace_goes_when_its_contents_are_gone() -> None:
     async def case(api: Api) -> None:
         made = (await api.post(NS, {"metadata": {"name": "demo"}})).ok

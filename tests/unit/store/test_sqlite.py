@@ -66,6 +66,20 @@ def test_compaction_keeps_one_row_a_live_key(tmp_path: Path) -> None:
         assert database.execute("SELECT count(*) FROM log").fetchone() == (1,)
 
 
+def test_compaction_keeps_nothing_of_a_key_that_is_gone(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+
+    async def case(store: Store) -> None:
+        await store.create("/a", b"")
+        await store.delete("/a", 1)
+        await store.create("/b", b"")
+        await store.compact(2)
+
+    run_case("sqlite", path, case)
+    with sqlite3.connect(path) as database:
+        assert database.execute("SELECT key FROM log").fetchall() == [("/b",)]
+
+
 def test_writes_go_on_between_the_slices_of_a_compaction(tmp_path: Path) -> None:
     async def case(store: Store) -> None:
         await asyncio.gather(*(store.create(f"/{index}", b"") for index in range(3000)))
