@@ -34,7 +34,7 @@ def test_round_robin_shows_each_backend_once_in_every_window(order: str, holds: 
 def test_a_step_that_fails_is_named_and_ends_the_demo() -> None:
     said: list[str] = []
     demo = Demo(LabSpec("t"), SyncClient("http://127.0.0.1:1"), said.append)
-    with pytest.raises(DemoFailed, match="step 'apply the manifest' failed: .*127.0.0.1:1") as raised:
+    with pytest.raises(DemoFailed, match=r"step 'apply the manifest' failed: .*127\.0\.0\.1:1") as raised:
         demo.run()
     assert raised.value.exit_code == 1
     assert said == []
