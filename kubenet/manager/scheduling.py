@@ -14,6 +14,7 @@ from dataclasses import replace
 from kubenet.client.cache import Change
 from kubenet.client.errors import Conflict, ObjectNotFound
 from kubenet.client.informer import Informer
+from kubenet.client.recorder import EventRecorder
 from kubenet.client.transport import ApiClient
 from kubenet.client.writer import Writer
 from kubenet.clock import Clock, SystemClock, rfc3339
@@ -21,7 +22,7 @@ from kubenet.errors import InvalidInput, KubenetError
 from kubenet.model.objects import Node, Pod
 from kubenet.model.resources import NODES, PODS
 from kubenet.model.writes import Write
-from kubenet.scheduler.answers import binding, unschedulable
+from kubenet.scheduler.answers import binding, outcome, unschedulable
 from kubenet.scheduler.cluster import Cluster
 from kubenet.scheduler.queue import SchedulingQueue
 from kubenet.scheduler.select import Chosen, Nowhere, choose
@@ -40,8 +41,10 @@ async def run_scheduler(client: ApiClient, *, ready: asyncio.Event | None = None
     pods.on_change(scheduler.pod_changed)
     nodes.on_change(scheduler.node_changed)
     writer = Writer(client)
+    recorder = EventRecorder(client, "kubenet-scheduler")
     free = asyncio.Semaphore(MOST_WRITES)
     async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(recorder.run())
         tasks.create_task(pods.run())
         tasks.create_task(nodes.run())
         await pods.wait_synced()
@@ -51,16 +54,19 @@ async def run_scheduler(client: ApiClient, *, ready: asyncio.Event | None = None
         while True:
             await free.acquire()
             pod, write = await scheduler.next_write()
-            tasks.create_task(_carry_out(scheduler, writer, pod, write)).add_done_callback(
-                lambda _: free.release()
-            )
+            carrying = tasks.create_task(_carry_out(scheduler, writer, recorder, pod, write))
+            carrying.add_done_callback(lambda _: free.release())
 
 
-async def _carry_out(scheduler: "Scheduler", writer: Writer, pod: Pod, write: Write) -> None:
+async def _carry_out(
+    scheduler: "Scheduler", writer: Writer, recorder: EventRecorder, pod: Pod, write: Write
+) -> None:
     try:
         await writer.carry_out((write,))
     except KubenetError as error:
         scheduler.failed(pod, error)
+    else:
+        recorder.record(outcome(pod, write))
 
 
 class Scheduler:

@@ -9,6 +9,7 @@ import msgspec
 from kubenet.client.cache import Change
 from kubenet.client.errors import ObjectExists, ObjectNotFound
 from kubenet.client.informer import Informer
+from kubenet.client.recorder import EventRecorder
 from kubenet.client.transport import ApiClient
 from kubenet.clock import SystemClock, rfc3339, rfc3339_micro
 from kubenet.errors import KubenetError
@@ -39,8 +40,10 @@ async def run_node_agent(config: NodeConfig, client: ApiClient) -> None:
     services = Informer(client, SERVICES, Service)
     clock = SystemClock()
     network = PodNetwork(config.netns, config.cni_conf_dir, config.cni_bin_dir)
-    parts = NodeParts(config, client, network, lambda: services.cache.objects().values(), clock)
+    events = EventRecorder(client, "kubenet-node", config.name, clock)
+    parts = NodeParts(config, client, network, lambda: services.cache.objects().values(), clock, events)
     async with asyncio.TaskGroup() as group:
+        group.create_task(events.run(), name="events")
         group.create_task(pods.run(), name="pods")
         group.create_task(services.run(), name="services")
         group.create_task(_Heart(parts).run(), name="heartbeat")

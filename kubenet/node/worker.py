@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import msgspec
 
 from kubenet.client.errors import Conflict, ObjectNotFound
+from kubenet.client.recorder import EventRecorder
 from kubenet.client.transport import ApiClient
 from kubenet.clock import Clock, rfc3339
 from kubenet.errors import KubenetError
+from kubenet.model.events import EventType, occurrence
 from kubenet.model.objects import Container, Json, Pod, Service
 from kubenet.model.resources import PODS
 from kubenet.node import record
@@ -39,6 +41,7 @@ class NodeParts:
     network: PodNetwork
     services: Callable[[], Iterable[Service]]
     clock: Clock
+    events: EventRecorder
 
 
 class PodWorker:
@@ -50,6 +53,7 @@ class PodWorker:
         self._sandbox = Sandbox(parts.config, parts.network, pod)
         self._addresses = found.addresses if found else ()
         self._forgotten = False  # the object is gone from the API
+        self._ending = False
         self._wake = asyncio.Event()
         self._problem = Waiting()
         self._sent: Json = {}
@@ -110,11 +114,17 @@ class PodWorker:
             argv = argv_of(container, self._parts.config.images)
         except ImageUnknown as error:
             runner.fail("ErrImagePull", error)
+            self._tell("Failed", error.message, EventType.WARNING)
             return
         linked = () if self._pod.spec.enable_service_links is False else self._parts.services()
         variables = service_variables(linked, meta.namespace)
         environment = variables | {each.name: each.value for each in container.env}
         await runner.start(lambda: self._sandbox.start(argv, environment, runner.log_path))
+        if runner.running:
+            self._tell("Started", f"Started container {container.name}")
+
+    def _tell(self, reason: str, message: str, type: EventType = EventType.NORMAL) -> None:
+        self._parts.events.record(occurrence(PODS, self._pod, reason, message, type))
 
     def _keep_probes(self) -> None:
         for runner in self._runners:
@@ -173,6 +183,9 @@ class PodWorker:
         grace_s = 0 if self._forgotten else meta.deletion_grace_period_seconds or 0
         for probe in self._probes.values():
             probe.cancel()
+        if not self._ending:
+            self._ending = True
+            self._tell("Killing", "Stopping containers " + ", ".join(r.container.name for r in self._runners))
         await self._report()  # not ready from here on: the endpoints let go of the pod while it still answers
         await asyncio.gather(*(runner.stop(grace_s) for runner in self._runners))
         await asyncio.to_thread(self._sandbox.destroy)
@@ -189,6 +202,8 @@ class PodWorker:
             self._failures += 1
             self._problem = Waiting("ContainerCreating", error.message)
             log.warning("pod %s: try %d: %s", self._pod.metadata.key, self._failures, error)
+            reason = "FailedKillPod" if self._shall_end() else "FailedCreatePodSandBox"
+            self._tell(reason, error.message, EventType.WARNING)
             return False
         self._failures = 0
         return True

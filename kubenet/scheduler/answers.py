@@ -5,9 +5,10 @@ Source: Kubernetes API reference, core/v1 Binding; "Pod Lifecycle" (condition Po
 
 import msgspec
 
+from kubenet.model.events import EventType, Occurrence, occurrence
 from kubenet.model.objects import Json, Pod
 from kubenet.model.resources import NODES, PODS
-from kubenet.model.writes import Create, Patch, patch_of
+from kubenet.model.writes import Create, Patch, Write, patch_of
 
 CONDITION = "PodScheduled"
 
@@ -42,3 +43,15 @@ def unschedulable(pod: Pod, message: str, now: str) -> Patch | None:
     }
     others = [msgspec.to_builtins(c) for c in pod.status.conditions if c.type != CONDITION]
     return patch_of(PODS, pod, {"status": {"conditions": [*others, condition]}}, "status")
+
+
+def outcome(pod: Pod, write: Write) -> Occurrence:
+    """Return the event that tells what a write, which has succeeded, means for its pod."""
+    match write:
+        case Create(body={"target": {"name": str(node_name)}}):
+            said = f"Successfully assigned {pod.metadata.key} to {node_name}"
+            return occurrence(PODS, pod, "Scheduled", said)
+        case Patch(body={"status": {"conditions": [*_, {"message": str(message)}]}}):
+            return occurrence(PODS, pod, "FailedScheduling", message, EventType.WARNING)
+        case _:
+            raise ValueError(f"the scheduler does not write {write}")

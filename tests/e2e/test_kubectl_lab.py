@@ -65,7 +65,10 @@ def test_a_deployment_is_applied_scaled_changed_and_deleted(kubectl: Kubectl) ->
 
     described = kubectl("-n", "demo", "describe", "service", "web")
     assert described.count(":8080") >= 2
-    assert "kubenet.dev/httpd" in kubectl("-n", "demo", "describe", "pod", "-l", "app=web")
+    pods_described = kubectl("-n", "demo", "describe", "pod", "-l", "app=web")
+    assert "kubenet.dev/httpd" in pods_described
+    assert "Successfully assigned demo/web-" in pods_described
+    assert "Started container httpd" in pods_described
 
     kubectl("delete", "namespace", "demo", "--timeout=60s")
     assert kubectl("get", "pods", "-A", "--no-headers") == ""

@@ -24,7 +24,7 @@ from kubenet.kernel.netns import NetNs, unpin
 from kubenet.kernel.process import identify
 from kubenet.kernel.run import run
 from kubenet.model.objects import Json, Node, Pod
-from kubenet.model.resources import NODES, PODS
+from kubenet.model.resources import EVENTS, NODES, PODS
 from kubenet.node import NodeConfig, record, run_node_agent
 from kubenet.node.sandbox import join_argv
 from kubenet.store.memory import MemoryStore
@@ -260,6 +260,26 @@ def test_a_plugin_that_fails_is_named_in_the_status_and_tried_again(tmp_path: Pa
             (on.plugin_dir / "broken").unlink()
             await on.until("a", lambda p: p.ready)
             await on.client.delete(PODS, "default", "a", grace_s=0)
+
+    asyncio.run(scenario())
+
+
+def test_what_happens_to_a_pod_can_be_read_in_its_events(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with stage(tmp_path) as on, on.agent():
+            (on.plugin_dir / "broken").touch()
+            await on.create_pod("a", IDLE)
+
+            async def told(*words: bytes) -> bool:
+                body = await on.client.request("GET", EVENTS.path("default"))
+                return all(word in body for word in words)
+
+            await until(lambda: told(b"FailedCreatePodSandBox", b"code 11: not now", b'"count":2'))
+            (on.plugin_dir / "broken").unlink()
+            await until(lambda: told(b'"reason":"Started"'))
+            await on.client.delete(PODS, "default", "a", grace_s=1)
+            await until(lambda: told(b'"reason":"Killing"'))
+            await on.until_gone("a")
 
     asyncio.run(scenario())
 
