@@ -96,6 +96,13 @@ def client_of(name: str, root: Path = ledger.LABS) -> SyncClient:
     return SyncClient(found.server)
 
 
+def daemon_log(name: str, root: Path = ledger.LABS) -> Path:
+    """Return the file that all daemons of a lab write to. Raises NotFound."""
+    directory = LabDirectory(name, root)
+    ledger.read(directory)
+    return directory.log
+
+
 def only_lab(root: Path = ledger.LABS) -> str:
     """Return the name of the lab that runs when there is just one. Raises NotFound."""
     names = ledger.names(root)

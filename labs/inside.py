@@ -85,10 +85,25 @@ def started(lab: str, pod: str, argv: Sequence[str], root: Path = ledger.LABS) -
         os.close(reader)
 
 
+def pod_logs(lab: str, target: str, root: Path = ledger.LABS) -> list[Path]:
+    """Return the logs of the containers of a pod. Raises NotFound."""
+    pod = _pod(lab, target, root)
+    directory = LabDirectory(lab, root).node(pod.spec.node_name) / "logs" / pod.metadata.uid
+    found = [directory / f"{container.name}.log" for container in pod.spec.containers]
+    logs = [path for path in found if pod.spec.node_name and path.exists()]
+    if not logs:
+        raise NotFound(f"pod {target}: no container of it was started", f"kubenet lab status --name {lab}")
+    return logs
+
+
+def _pod(lab: str, target: str, root: Path) -> Pod:
+    namespace, _, name = target.rpartition("/")
+    return control.client_of(lab, root).get(PODS, namespace or "default", name, Pod)
+
+
 def pod_process(lab: str, target: str, root: Path = ledger.LABS) -> int:
     """Return a process of the pod ``[NAMESPACE/]POD``. Raises NotFound."""
-    namespace, _, name = target.rpartition("/")
-    pod = control.client_of(lab, root).get(PODS, namespace or "default", name, Pod)
+    pod = _pod(lab, target, root)
     directory = LabDirectory(lab, root).node(pod.spec.node_name)
     found = record.read(directory / "pods" / pod.metadata.uid) if pod.spec.node_name else None
     alive = [c.process.pid for c in found.containers.values() if c.process.alive()] if found else []

@@ -137,6 +137,21 @@ def exec_command(name: str | None, target: str, command: Sequence[str]) -> None:
 
 @lab.command()
 @NAME
+@click.argument("target", required=False)
+def logs(name: str | None, target: str | None) -> None:
+    """Print what a pod ([NAMESPACE/]POD) has said, or, without TARGET, what the lab's daemons have.
+
+    kubenet lab logs demo/web-abc12
+    """
+    from labs import control, inside
+
+    chosen = name or control.only_lab()
+    for path in [control.daemon_log(chosen)] if target is None else inside.pod_logs(chosen, target):
+        sys.stdout.write(path.read_text(errors="replace"))
+
+
+@lab.command()
+@NAME
 def kubeconfig(name: str | None) -> None:
     """Print a kubeconfig for the lab: kubenet lab kubeconfig > FILE; kubectl --kubeconfig FILE get pods"""
     from labs import control

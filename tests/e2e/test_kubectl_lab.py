@@ -70,6 +70,12 @@ def test_a_deployment_is_applied_scaled_changed_and_deleted(kubectl: Kubectl) ->
     assert "Successfully assigned demo/web-" in pods_described
     assert "Started container httpd" in pods_described
 
+    web = min(running)
+    assert "listening on port 8080" in kubenet("lab", "logs", "--name", NAME, f"demo/{web}").stdout
+    assert "proxy: synced" in kubenet("lab", "logs", "--name", NAME).stdout
+    missing = kubenet("lab", "logs", "--name", NAME, "demo/nobody", check=False)
+    assert (missing.returncode, "not found" in missing.stderr) == (3, True)
+
     kubectl("delete", "namespace", "demo", "--timeout=60s")
     assert kubectl("get", "pods", "-A", "--no-headers") == ""
 
