@@ -26,6 +26,9 @@ API_SERVER = IPv4Address("172.30.255.254")
 API_SERVER_PORT = 6443
 UNDERLAY_MTU = 1500
 MAX_NODES = 250
+RTPROT_STATIC = (
+    4  # linux/rtnetlink.h: set by an administrator, so that no daemon of ours takes it for its own
+)
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 
@@ -107,5 +110,5 @@ def node_base(node: LabNode) -> LinkState:
         Address(UNDERLAY_IFNAME, IPv4Interface((node.ip, UNDERLAY.prefixlen))),
         # Nothing is behind it; but without a route a node's own packet to a cluster IP ends before the
         # proxy's rules.
-        Route(IPv4Network("0.0.0.0/0"), UNDERLAY_IFNAME, API_SERVER),
+        Route(IPv4Network("0.0.0.0/0"), UNDERLAY_IFNAME, API_SERVER, protocol=RTPROT_STATIC),
     )

@@ -85,3 +85,22 @@ def test_nodes_are_described_with_their_ranges(kubectl: Kubectl) -> None:
     described = kubectl("describe", "node", "node-1")
     assert "10.244." in described
     assert "InternalIP:  172.30.0.1" in described
+
+
+def test_a_node_itself_reaches_the_cluster_dns_by_its_cluster_ip(kubectl: Kubectl) -> None:
+    query = ("dns", "query", "kubernetes.default.svc.cluster.local", "--server", "10.96.0.10")
+    for node in ("node-1", "node-2"):
+        said = kubenet(*query, "--in", node, "--name", NAME).stdout
+        assert "status: NOERROR" in said
+        assert "10.96.0.1" in said
+    denied = kubenet(
+        *query[:2],
+        "nobody.default.svc.cluster.local",
+        *query[3:],
+        "--in",
+        "node-1",
+        "--name",
+        NAME,
+        check=False,
+    )
+    assert (denied.returncode, "status: NXDOMAIN" in denied.stdout) == (1, True)
