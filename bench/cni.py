@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Interface, ip_address, ip_network
 from pathlib import Path
 from statistics import median
@@ -58,9 +58,14 @@ SHIM_CPU = Figure("cni-shim-cpu", "ms", Target("<=", 0.3))
 ADD_RATE = Figure("cni-add-rate-c16", "1/s", Target(">=", 6), REFERENCE_NAME)
 DEL_RATE = Figure("cni-del-rate-c16", "1/s", Target(">=", 5), REFERENCE_NAME)
 ADD_HELD = Figure("cni-add-1000-held", "ms", Target("<=", 1.1), "ours in an empty pool")
+HOST_PORT_NAME = "bridge(ipMasq)+host-local+portmap"
+ADD_HOST_PORT = Figure("cni-add-hostport", "ms", Target("<=", 1 / 15), HOST_PORT_NAME)
+DEL_HOST_PORT = Figure("cni-del-hostport", "ms", Target("<=", 1 / 30), HOST_PORT_NAME)
+HOST_PORT = (ADD_HOST_PORT, DEL_HOST_PORT)
+HOST_PORT_PODS = 12
 SERIAL = (ADD_SERIAL, DEL_SERIAL, POD_CPU, SHIM_CPU)
 RATE = (ADD_RATE, DEL_RATE)
-FIGURES = (*SERIAL, *RATE, ADD_HELD)
+FIGURES = (*SERIAL, *RATE, ADD_HELD, *HOST_PORT)
 
 
 @dataclass(frozen=True)
@@ -71,12 +76,29 @@ class Plugin:
     conf: bytes
     netns: NetNs
     agent: Child | None = None  # the process behind it
+    chained: tuple[Path, bytes] | None = None  # a second plugin, with its configuration
 
     def agent_cpu_ms(self) -> float:
         return process_cpu_ms(self.agent.pid) if self.agent else 0.0
 
     def execute(self, command: str, container_id: str, netns: Path) -> int:
         """Execute one verb in the calling thread's namespace and return the exit status."""
+        if self.chained is None:
+            return self._execute(self.binary, self.conf, command, container_id, netns, os.devnull)
+        binary, conf = self.chained
+        kept = str(netns.with_name(f"{netns.name}.result"))  # as a runtime keeps it for the DEL
+        if command == "DEL":
+            conf = conf[:-1] + b', "prevResult": ' + Path(kept).read_bytes() + b"}"
+            status = self._execute(binary, conf, command, container_id, netns, os.devnull)
+            return status or self._execute(self.binary, self.conf, command, container_id, netns, os.devnull)
+        if status := self._execute(self.binary, self.conf, command, container_id, netns, kept):
+            return status
+        conf = conf[:-1] + b', "prevResult": ' + Path(kept).read_bytes() + b"}"
+        return self._execute(binary, conf, command, container_id, netns, os.devnull)
+
+    def _execute(
+        self, binary: Path, conf: bytes, command: str, container_id: str, netns: Path, stdout: str
+    ) -> int:
         environment = {
             **ENVIRONMENT,
             "CNI_COMMAND": command,
@@ -86,14 +108,14 @@ class Plugin:
             "CNI_PATH": str(self.binary.parent),
         }
         reading, writing = os.pipe2(os.O_CLOEXEC)
-        os.write(writing, self.conf)
+        os.write(writing, conf)
         os.close(writing)
         streams = [
             (os.POSIX_SPAWN_DUP2, reading, 0),
-            (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, stdout, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600),
             (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
         ]
-        pid = os.posix_spawn(self.binary, [str(self.binary)], environment, file_actions=streams)
+        pid = os.posix_spawn(binary, [str(binary)], environment, file_actions=streams)
         os.close(reading)
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
@@ -145,6 +167,16 @@ def held_round(plugin: Plugin, pods: Sequence[Path]) -> Mapping[str, float]:
     add_ms = each(plugin, "ADD", pods)
     each(plugin, "DEL", pods)
     return {ADD_HELD.name: add_ms}
+
+
+def host_port_round(plugin: Plugin, pods: Sequence[Path]) -> Mapping[str, float]:
+    """ADD and DEL pods with one port of the node each; ports are free again when the next pod comes."""
+    added: list[float] = []
+    deleted: list[float] = []
+    for pod in pods:
+        added.append(each(plugin, "ADD", [pod]))
+        deleted.append(each(plugin, "DEL", [pod]))
+    return {ADD_HOST_PORT.name: median(added), DEL_HOST_PORT.name: median(deleted)}
 
 
 def serve(directory: Path) -> None:
@@ -236,6 +268,33 @@ def reference_plugin(directory: Path) -> Iterator[Plugin]:
         yield Plugin(REFERENCE / "bridge", json.dumps(conf).encode(), netns)
 
 
+def with_host_ports(wanted: Asked, directory: Path) -> None:
+    figures = [figure for figure in HOST_PORT if figure.name in wanted.figures]
+    if not (REFERENCE / "portmap").exists():
+        for figure in figures:
+            skip(figure, f"{REFERENCE}/portmap is missing: apt-get install {PACKAGE}")
+        return
+    if not figures:
+        return
+    mappings = {"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}
+    with ExitStack() as undo:
+        ours = undo.enter_context(our_plugin(directory / "ours-ports"))
+        peer = undo.enter_context(reference_plugin(directory / "reference-ports"))
+        ours = replace(ours, conf=json.dumps({**json.loads(ours.conf), "runtimeConfig": mappings}).encode())
+        portmap = {"cniVersion": "1.0.0", "name": "bench", "type": "portmap", "runtimeConfig": mappings}
+        peer = replace(
+            peer,
+            conf=json.dumps({**json.loads(peer.conf), "ipMasq": True}).encode(),
+            chained=(REFERENCE / "portmap", json.dumps(portmap).encode()),
+        )
+        our_pods = make_pods(undo, directory / "our-port-pods", HOST_PORT_PODS)
+        peer_pods = make_pods(undo, directory / "peer-port-pods", HOST_PORT_PODS)
+        taken = in_turn(
+            lambda: host_port_round(ours, our_pods), lambda: host_port_round(peer, peer_pods), wanted.rounds
+        )
+        report_all(figures, *taken)
+
+
 def add_underlay(netns: NetNs) -> None:
     """Give a node's namespace the link that the overlay stands on."""
     want = state_of(
@@ -310,6 +369,7 @@ def main() -> None:
             ours = make_pods(undo, directory / "our-pods", RATE_PODS)
             peers = make_pods(undo, directory / "peer-pods", RATE_PODS)
             beside_the_reference(wanted, ours, peers, directory)
+        with_host_ports(wanted, directory)
         if ADD_HELD.name in wanted.figures:
             full = make_pods(undo, directory / "full-pods", PODS)
             empty = make_pods(undo, directory / "empty-pods", PODS)

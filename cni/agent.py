@@ -8,32 +8,37 @@ addresses it has; only then, and after overlay and packet filter stand, is the r
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
 
 from cni.attach import Attachments, PodWiring
 from cni.deferred import deferred, directory_for
+from cni.flannel import annotations_of
 from cni.install import CACHE, install_conflist, install_plugin
 from cni.network import BRIDGE_IFNAME, NetworkConfig, NodeNetwork
-from cni.overlay import NodeNet, Skipped, node_net, peers_of
+from cni.overlay import NodeNet, Skipped, node_net, own_net, peers_of
 from cni.plan import Wiring
+from cni.publish import KernelPublisher
 from cni.server import Server
 from cni.spec import CniError
 from cni.verbs import Plugin
+from cni.vitals import Vitals
 from cni.wires import KernelWires
 from ipam.store import RecordStore
 from kubenet.client.cache import Change
 from kubenet.client.informer import Informer
-from kubenet.client.transport import ApiClient
+from kubenet.client.transport import STRATEGIC_PATCH, ApiClient
+from kubenet.clock import rfc3339
 from kubenet.errors import KubenetError
-from kubenet.kernel.events import Changed, Subscription
+from kubenet.kernel.events import Changed, Event, Subject, Subscription
 from kubenet.kernel.netns import NetNs
 from kubenet.model.links import IPNetwork
-from kubenet.model.objects import Node
+from kubenet.model.objects import Json, Node
 from kubenet.model.resources import NODES
 from kubenet.reconcile import Pace, Reconciler
 
@@ -43,6 +48,8 @@ log = logging.getLogger(__name__)
 MIN_INTERVAL_S = 0.1  # a cluster that starts brings its nodes one after the other
 RESYNC_S = 60.0
 TEND_EVERY_S = 30.0
+LOOK_EVERY_S = 2.0  # for what no event tells of
+NETWORK_UNAVAILABLE = "NetworkUnavailable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +71,8 @@ class AgentConfig:
     strict_delete: bool = False  # answer a DEL only when the link is gone
     workers: int = 8
     cache_dir: Path = CACHE
+    settings_path: Path | None = None  # may change while the agent runs: see cni.settings
+    publish: bool = True  # tell of the tunnel end, and that there is a network, in the Node object
 
     @property
     def network(self) -> NetworkConfig:
@@ -75,20 +84,25 @@ class AgentConfig:
             self.cluster_cidrs,
             self.service_cidrs,
             self.wiring,
+            self.settings_path,
         )
 
 
 class NodeAgent:
     """The agent without its view of the cluster: it is told of the nodes. Its calls block."""
 
-    def __init__(self, config: AgentConfig) -> None:
+    def __init__(self, config: AgentConfig, vitals: Vitals | None = None) -> None:
         self.config = config
+        self.vitals = vitals or Vitals()
         with ExitStack() as undo:
             store = RecordStore.open(config.state_dir / "attachments")
+            publisher = KernelPublisher(config.netns)
+            undo.callback(publisher.close)
             self.attachments = Attachments(
-                store, lambda: KernelWires(config.netns), strict_delete=config.strict_delete
+                store, lambda: KernelWires(config.netns), publisher, strict_delete=config.strict_delete
             )
             undo.callback(self.attachments.close)
+            self.vitals.attachments = lambda: len(self.attachments.records)
             self.plugin = Plugin(self.attachments, config.netns)
             self.server = Server(config.socket_path, self.plugin.serve, config.workers)
             undo.callback(self.server.stop)
@@ -119,12 +133,17 @@ class NodeAgent:
         with self._acting:
             if self._stopped:
                 return
+            began_s = time.monotonic()
+            self.vitals.began()
             try:
                 wiring = self._network.sync(own, peers)
             except KubenetError as error:
                 self.plugin.limited = str(error)
+                self.vitals.failed(str(error))
                 raise
             self.plugin.limited = ""
+            now_s = time.monotonic()
+            self.vitals.ended(now_s - began_s, now_s, len(peers))
             self._wire(own, wiring)
 
     def _wire(self, own: NodeNet, wiring: PodWiring) -> None:
@@ -146,6 +165,10 @@ class NodeAgent:
         kind = install_plugin(self.config.bin_dir, self.config.socket_path, cache=self.config.cache_dir)
         path = install_conflist(self.config.conf_dir)
         log.info("cni: %s plugin in %s, network in %s", kind.value, self.config.bin_dir, path)
+
+    def drifting(self) -> bool:
+        """Return whether it is time to compare although nobody told of a change."""
+        return self._network.settings_changed() or self._network.filter_is_due()
 
     def tend(self) -> None:
         """Let go of what is dead, and do what could not be done when it was asked. Raises KubenetError."""
@@ -176,12 +199,17 @@ class NodeAgent:
             request.done()
 
 
-async def run_agent(config: AgentConfig, client: ApiClient, ready: asyncio.Event | None = None) -> None:
+async def run_agent(
+    config: AgentConfig,
+    client: ApiClient,
+    ready: asyncio.Event | None = None,
+    vitals: Vitals | None = None,
+) -> None:
     """Serve the pods of one node until cancelled; ``ready`` is set when pods can be added.
 
     Raises AlreadyExists when another agent serves this node, StateLost, InvalidInput for wrong settings.
     """
-    agent = await asyncio.to_thread(NodeAgent, config)
+    agent = await asyncio.to_thread(NodeAgent, config, vitals)
     try:
         workers = await asyncio.to_thread(agent.start)
         informer = Informer(client, NODES, Node)
@@ -190,7 +218,7 @@ async def run_agent(config: AgentConfig, client: ApiClient, ready: asyncio.Event
                 tasks.create_task(_watch(worker))
             tasks.create_task(informer.run())
             tasks.create_task(_tend(agent))
-            tasks.create_task(_Follower(agent, informer, ready).run())
+            tasks.create_task(_Follower(agent, informer, client, ready).run())
     finally:
         await asyncio.to_thread(agent.stop)
 
@@ -212,13 +240,17 @@ async def _tend(agent: NodeAgent) -> None:
 class _Follower:
     """Keeps the node's network as the Node objects want it, whoever changes the one or the other."""
 
-    def __init__(self, agent: NodeAgent, informer: Informer[Node], ready: asyncio.Event | None) -> None:
+    def __init__(
+        self, agent: NodeAgent, informer: Informer[Node], client: ApiClient, ready: asyncio.Event | None
+    ) -> None:
         self._agent = agent
         self._name = agent.config.node_name
         self._informer = informer
         self._ready = ready
         self._installed = False
         self._skipped: Sequence[Skipped] = ()
+        self._client = client
+        self._peers: Sequence[NodeNet] | None = None  # None: somebody moved since they were computed
         self._reconciler = Reconciler(
             f"cni {self._name}", self._sync, Pace(min_interval_s=MIN_INTERVAL_S, resync_s=RESYNC_S)
         )
@@ -231,38 +263,85 @@ class _Follower:
         with Subscription(self._agent.config.netns) as events:
             loop.add_reader(events.fileno(), self._on_events, events)
             try:
-                await self._reconciler.run()
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(self._reconciler.run())
+                    tasks.create_task(self._look_now_and_then())
             finally:
                 loop.remove_reader(events.fileno())
 
     def _on_change(self, change: Change[Node]) -> None:
         # Nodes tell of their health all the time, and seldom that they have moved.
-        before, after = (node_net(node) if node else None for node in (change.old, change.new))
+        vni = self._agent.config.vni
+        before, after = (node_net(node, vni) if node else None for node in (change.old, change.new))
         if before != after:
+            self._peers = None
             self._reconciler.poke()
+
+    async def _look_now_and_then(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            if self._installed and await asyncio.to_thread(self._agent.drifting):
+                self._reconciler.poke()
 
     def _on_events(self, events: Subscription) -> None:
         ours = self._agent.ifnames
-        if any(not isinstance(event, Changed) or event.ifname in ours for event in events.read()):
+        if any(_concerns(event, ours) for event in events.read()):
             self._reconciler.poke()
 
     async def _sync(self) -> None:
         node = self._informer.cache.get(self._name)
-        own = node_net(node) if node else Skipped(self._name, "it has no Node object yet")
-        if isinstance(own, Skipped):
-            self._tell([own])
+        own = own_net(node) if node else Skipped(self._name, "it has no Node object yet")
+        if isinstance(own, Skipped) or node is None:
+            self._tell([own] if isinstance(own, Skipped) else [])
             return
-        peers, skipped = peers_of(own, self._informer.cache.objects().values())
-        self._tell(skipped)
-        await asyncio.to_thread(self._agent.sync, own, peers)
+        if self._peers is None:
+            nodes = self._informer.cache.objects().values()
+            self._peers, skipped = peers_of(own, nodes, self._agent.config.vni)
+            self._tell(skipped)
+        await asyncio.to_thread(self._agent.sync, own, self._peers)
         if not self._installed:
             await asyncio.to_thread(self._agent.install)
             self._installed = True
         if self._ready is not None:
             self._ready.set()
+        if self._agent.config.publish:
+            await self._publish(node, own)
+
+    async def _publish(self, node: Node, own: NodeNet) -> None:
+        """Tell in the Node object what others need to know, if it is not there yet. Raises KubenetError."""
+        wanted = annotations_of(own.node_ip, own.vtep_mac, self._agent.config.vni)
+        if patch := publication(node, wanted, rfc3339(datetime.now(UTC))):
+            await self._client.patch(
+                NODES, "", self._name, patch, content_type=STRATEGIC_PATCH, subresource="status"
+            )
 
     def _tell(self, skipped: Sequence[Skipped]) -> None:
         for entry in skipped:
             if entry not in self._skipped:
                 log.warning("cni %s: node %s is left out: %s", self._name, entry.name, entry.reason)
         self._skipped = skipped
+
+
+def _concerns(event: Event, ours: Container[str]) -> bool:
+    """Whether an event may be about what is ours: also a route to nowhere, which has no link. *Pure.*"""
+    if not isinstance(event, Changed):
+        return True
+    return event.ifname in ours or (event.subject is Subject.ROUTE and not event.ifname)
+
+
+def publication(node: Node, annotations: Mapping[str, str], now: str) -> Json:
+    """Return the patch of a Node's status that tells of its network; empty when all is there. *Pure.*"""
+    patch: Json = {}
+    if any(node.metadata.annotations.get(key) != value for key, value in annotations.items()):
+        patch["metadata"] = {"annotations": dict(annotations)}
+    if not any(c.type == NETWORK_UNAVAILABLE and c.status == "False" for c in node.status.conditions):
+        condition: Json = {
+            "type": NETWORK_UNAVAILABLE,
+            "status": "False",
+            "reason": "KubenetIsUp",
+            "message": "overlay, packet filter and plugin are in place",
+            "lastHeartbeatTime": now,
+            "lastTransitionTime": now,
+        }
+        patch["status"] = {"conditions": [condition]}
+    return patch

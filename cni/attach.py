@@ -21,6 +21,7 @@ from threading import Lock
 from cni import gc
 from cni.locks import KeyedLocks
 from cni.plan import Bridge, PodNet, differences, host_ifname
+from cni.publish import Publisher
 from cni.reaper import Reaper
 from cni.recovery import recovery
 from cni.result import interface_in
@@ -54,10 +55,16 @@ class Attachments:
     """All pods of one node. May be used by several threads; one more has to ``reaper.run()``."""
 
     def __init__(
-        self, store: RecordStore, connect: Callable[[], Wires], *, strict_delete: bool = False
+        self,
+        store: RecordStore,
+        connect: Callable[[], Wires],
+        publisher: Publisher,
+        *,
+        strict_delete: bool = False,
     ) -> None:
         self._store = store
         self._connect = connect
+        self._publisher = publisher
         self._strict_delete = strict_delete
         self._ledger = Ledger()
         self._guard = Lock()  # of the ledger
@@ -80,6 +87,7 @@ class Attachments:
                 log.warning("cni: %s has lost its record; it keeps %s", record.host_ifname, _list(record))
             if found.undone:
                 wires.bury(found.undone)
+        self._publisher.take_over(found.kept)
         for name in found.undone:
             self._store.forget(name)
         for record in (*found.kept, *found.found):
@@ -128,6 +136,7 @@ class Attachments:
             self._make(wires, pod, netns)
             wires.dress(pod, netns)
             wires.reach(pod)
+            self._publisher.publish(record)
             self._store.commit(name)
             deliver(pod)
             self._move(name, Phase.ATTACHED)
@@ -155,6 +164,7 @@ class Attachments:
             mac, mtu = (made.mac or None, made.mtu) if made else (None, 0)
             pod = PodNet(name, request.ifname, entry.record.addresses, mtu, bridge, mac)
             different = list(differences(wires.pod(netns), wires.node(), pod))
+            different += self._publisher.missing(entry.record)
         if different:
             raise CniError(Code.CHECK_FAILED, "; ".join(different), f"{len(different)} differences")
 
@@ -169,7 +179,11 @@ class Attachments:
             raise CniError(Code.GC_INCOMPLETE, f"{len(failed)} attachments remain", "; ".join(failed))
 
     def sweep(self, now_ns: int) -> None:
-        """Let go what is provably dead: neither the pod's link nor its namespace is there."""
+        """Let go what is provably dead: neither the pod's link nor its namespace is there.
+
+        What somebody has changed of the ports of pods is put right.
+        """
+        self._publisher.restore()
         records = self.records
         with self._wires() as wires:
             ifnames = set(wires.node().links)
@@ -181,6 +195,7 @@ class Attachments:
         """Close the connections to the kernel. No thread may be busy any more."""
         while self._idle:
             self._idle.pop().close()
+        self._publisher.close()
 
     def _ready_for(self, name: str, request: Request) -> PodWiring:
         with self._guard:
@@ -205,6 +220,7 @@ class Attachments:
             netns.inode,
             time.time_ns(),
             request.pod,
+            request.host_ports,
         )
         with self._guard:
             return self._ledger.reserve(blank, request.addresses)
@@ -224,6 +240,7 @@ class Attachments:
         name = record.host_ifname
         self._move(name, Phase.DYING)
         try:
+            self._publisher.withdraw(name)
             with self._wires() as wires:
                 wires.remove(name)
         except KubenetError as error:
@@ -235,6 +252,7 @@ class Attachments:
     def _delete(self, name: str) -> None:
         with self._busy.held(name, LOCK_WITHIN_S), self._wires() as wires:
             entry = self._entry(name)
+            self._publisher.withdraw(name)
             if entry is not None and entry.phase is Phase.ATTACHED:
                 self._retire(entry.record)
             if wires.retire(name):
@@ -263,7 +281,12 @@ class Attachments:
                 yield record, error
 
     def _gone(self, name: str) -> None:
-        """Nothing of the attachment is in the kernel any more."""
+        """Its links are no more: free what it held, unless a port of the node still leads to it."""
+        try:
+            self._publisher.withdraw(name)
+        except KubenetError as error:
+            log.warning("cni: %s keeps its addresses: %s", name, error)  # until a DEL or the next agent
+            return
         try:
             self._store.forget(name)
         except StoreFailed as error:

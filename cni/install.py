@@ -76,7 +76,7 @@ class Conflist:
             "cniVersion": self.version,
             "cniVersions": list(self.versions),
             "name": self.name,
-            "plugins": [{"type": PLUGIN, "capabilities": {"ips": True, "mac": True}}],
+            "plugins": [{"type": PLUGIN, "capabilities": {"ips": True, "mac": True, "portMappings": True}}],
         }
         return msgspec.json.format(msgspec.json.encode(fields), indent=2) + b"\n"
 

@@ -1,8 +1,7 @@
 """The packet filter rules of one node's pod network, as values. *Pure.*
 
 - nat: what a pod sends to somewhere outside the cluster leaves with the node's own address, because nobody
-out
-  there knows the way to a pod.
+  out there knows the way to a pod; but for the ranges that the administrator says need no translation.
 - filter: forwarding from and to the pods of this node is allowed, also where the administrator's policy for
   the FORWARD chain is to drop.
 - raw: a pod must not speak VXLAN to a node. A tunnel end believes whoever sends to its port, so a plain UDP
@@ -28,14 +27,23 @@ from kubenet.model.iptables import (
     Rule,
     Source,
     Table,
+    TableWrite,
     Verdict,
 )
+from kubenet.model.iptables_save import SavedTable, read_rule
 from kubenet.model.links import IPNetwork
 from kubenet.model.protocol import Protocol
 
 POSTROUTING = "KUBENET-POSTROUTING"
 FORWARD = "KUBENET-FORWARD"
 GUARD = "KUBENET-GUARD"
+
+_PLACES = {  # by table: the chain of everybody's, ours, and what for
+    "nat": ("POSTROUTING", POSTROUTING, "masquerade"),
+    "filter": ("FORWARD", FORWARD, "forward pods"),
+    "raw": ("PREROUTING", GUARD, "pods speak no VXLAN"),
+}
+TABLES = tuple(_PLACES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +56,7 @@ class Surroundings:
     vxlan_port: int
     # Where packets of pods come in, as iptables writes it: all host ends (and the tunnel), or the bridge.
     pod_ifnames: tuple[str, ...] = ("k+",)
+    plain_cidrs: tuple[IPNetwork, ...] = ()  # outside, but reached with the pod's own address
 
 
 def compile_tables(around: Surroundings, family: Family) -> tuple[Table, ...]:
@@ -57,8 +66,18 @@ def compile_tables(around: Surroundings, family: Family) -> tuple[Table, ...]:
         pod_cidrs=_of(family, around.pod_cidrs),
         cluster_cidrs=_of(family, around.cluster_cidrs),
         service_cidrs=_of(family, around.service_cidrs),
+        plain_cidrs=_of(family, around.plain_cidrs),
     )
     return (_nat(here), _filter(here), _raw(here)) if here.pod_cidrs else ()
+
+
+def withdrawal(name: str, saved: SavedTable | None) -> TableWrite:
+    """Return what takes all of ours out of a table: the chain, and the ways into it."""
+    chain, own, why = _PLACES[name]
+    have = saved.chains if saved else {}
+    (hook,) = _hook(chain, own, why)[chain]
+    ways = sum(read_rule(line) == hook for line in have.get(chain, ()))
+    return TableWrite(name, removed=[own] if own in have else [], withdrawn=[(chain, hook)] * ways)
 
 
 def is_ours(chain: str) -> bool:
@@ -71,13 +90,17 @@ def _of(family: Family, cidrs: tuple[IPNetwork, ...]) -> tuple[IPNetwork, ...]:
 
 
 def _nat(around: Surroundings) -> Table:
-    inside = (*around.cluster_cidrs, *around.service_cidrs)
+    inside = dict.fromkeys(
+        (*around.cluster_cidrs, *around.service_cidrs, *sorted(around.plain_cidrs, key=str))
+    )
+    if any(not cidr.prefixlen for cidr in inside):  # all there is: nothing is translated
+        return Table("nat", {POSTROUTING: ()}, _hook(*_PLACES["nat"]))
     rules = [
         *(Rule((Destination(cidr),), Verdict.RETURN) for cidr in inside),
         Rule((DestinationKind(AddressKind.MULTICAST),), Verdict.RETURN),
         *(Rule((Source(cidr),), Masquerade()) for cidr in around.pod_cidrs),
     ]
-    return Table("nat", {POSTROUTING: tuple(rules)}, _hook("POSTROUTING", POSTROUTING, "masquerade"))
+    return Table("nat", {POSTROUTING: tuple(rules)}, _hook(*_PLACES["nat"]))
 
 
 def _filter(around: Surroundings) -> Table:
@@ -95,7 +118,7 @@ def _filter(around: Surroundings) -> Table:
             for match in (Source(cidr), Destination(cidr))
         ),
     ]
-    return Table("filter", {FORWARD: tuple(rules)}, _hook("FORWARD", FORWARD, "forward pods"))
+    return Table("filter", {FORWARD: tuple(rules)}, _hook(*_PLACES["filter"]))
 
 
 def _raw(around: Surroundings) -> Table:
@@ -117,7 +140,7 @@ def _raw(around: Surroundings) -> Table:
             Rule((InInterface(ifname), to_port), Verdict.DROP),
         )
     ]
-    return Table("raw", {GUARD: tuple(rules)}, _hook("PREROUTING", GUARD, "pods speak no VXLAN"))
+    return Table("raw", {GUARD: tuple(rules)}, _hook(*_PLACES["raw"]))
 
 
 def _hook(chain: str, own: str, why: str) -> dict[str, tuple[Rule, ...]]:

@@ -25,6 +25,10 @@ from dataclasses import dataclass
 from hashlib import blake2s
 from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_network
 
+import msgspec
+
+from cni.flannel import told_by
+from kubenet.errors import Malformed
 from kubenet.model.links import (
     VXLAN_OVERHEAD_V4,
     VXLAN_OVERHEAD_V6,
@@ -52,10 +56,13 @@ class NodeNet:
     name: str
     node_ip: IPAddress
     pod_cidrs: tuple[IPNetwork, ...]
+    told_mac: MacAddress = ""  # of the tunnel end, where the node has told it
 
     @property
     def vtep_mac(self) -> MacAddress:
         """The MAC address of this node's tunnel end."""
+        if self.told_mac:
+            return self.told_mac
         subject = f"{self.name} {' '.join(str(cidr) for cidr in self.pod_cidrs)}"
         return (b"\x0e\x58" + blake2s(subject.encode(), digest_size=4).digest()).hex(":")
 
@@ -82,20 +89,32 @@ class Tunnel:
         return f"kubenet.{self.vni}"
 
 
-def node_net(node: Node) -> NodeNet | Skipped:
-    """Return the part of ``node``, or why it has none yet."""
+def node_net(node: Node, vni: int = 1) -> NodeNet | Skipped:
+    """Return the part of ``node``, or why it has none yet; what flannel's annotations say goes first."""
     name = node.metadata.name
+    try:
+        told = told_by(node.metadata.annotations, vni)
+    except Malformed as error:
+        return Skipped(name, str(error))
     ip = next((a.address for a in node.status.addresses if a.type == "InternalIP"), "")
+    ip = told.public_ip or ip
     cidrs = node.spec.pod_cidrs or tuple(filter(None, [node.spec.pod_cidr]))
     if not ip or not cidrs:
         return Skipped(name, "it has no InternalIP yet" if not ip else "it has no podCIDR yet")
     try:
-        return NodeNet(name, ip_address(ip), tuple(ip_network(cidr) for cidr in cidrs))
+        return NodeNet(name, ip_address(ip), tuple(ip_network(cidr) for cidr in cidrs), told.vtep_mac)
     except ValueError as error:
         return Skipped(name, f"its addresses are wrong: {error}")
 
 
-def peers_of(own: NodeNet, nodes: Iterable[Node]) -> tuple[list[NodeNet], list[Skipped]]:
+def own_net(node: Node) -> NodeNet | Skipped:
+    """Return the part of the node we are on: here annotations are what we say, not what we hear."""
+    return node_net(
+        msgspec.structs.replace(node, metadata=msgspec.structs.replace(node.metadata, annotations={}))
+    )
+
+
+def peers_of(own: NodeNet, nodes: Iterable[Node], vni: int = 1) -> tuple[list[NodeNet], list[Skipped]]:
     """Return the other nodes by name, and those that cannot be reached.
 
     Of two nodes that claim the same addresses, our own goes first, and then the one whose name does.
@@ -107,7 +126,7 @@ def peers_of(own: NodeNet, nodes: Iterable[Node]) -> tuple[list[NodeNet], list[S
     for node in sorted(nodes, key=lambda node: node.metadata.name):
         if node.metadata.name == own.name:
             continue
-        net = node_net(node)
+        net = node_net(node, vni)
         if isinstance(net, Skipped):
             skipped.append(net)
         elif rival := claims.rival_of(net):
@@ -124,8 +143,14 @@ def pod_mtu(tunnel: Tunnel, own: NodeNet) -> int:
     return tunnel.underlay_mtu - overhead
 
 
-def compile_overlay(own: NodeNet, peers: Iterable[NodeNet], tunnel: Tunnel) -> LinkState:
-    """Return everything that the node's namespace must hold for the overlay, and nothing else."""
+def compile_overlay(
+    own: NodeNet, peers: Iterable[NodeNet], tunnel: Tunnel, direct: Container[str] = ()
+) -> LinkState:
+    """Return everything that the node's namespace must hold for the overlay, and nothing else.
+
+    Peers whose names are in ``direct`` are next hops on the underlay. They keep their place in the tunnel,
+    since they may send through it.
+    """
     device = Link(
         tunnel.ifname,
         LinkKind.VXLAN,
@@ -135,16 +160,37 @@ def compile_overlay(own: NodeNet, peers: Iterable[NodeNet], tunnel: Tunnel) -> L
     )
     addresses = [Address(tunnel.ifname, _tunnel_end(cidr)) for cidr in own.pod_cidrs]
     families = {cidr.version for cidr in own.pod_cidrs}
-    entries = [entry for peer in peers for entry in _way_to(peer, tunnel.ifname, families)]
+    entries = [entry for peer in peers for entry in _way_to(peer, tunnel, families, peer.name in direct)]
     return state_of(device, *addresses, *entries)
 
 
-def _way_to(peer: NodeNet, ifname: str, families: Container[int]) -> Iterator[Route | Neighbor | FdbEntry]:
-    yield FdbEntry(ifname, peer.vtep_mac, peer.node_ip)
+def own_ranges(own: NodeNet) -> LinkState:
+    """Return routes that refuse what is for an address of this node that no pod has.
+
+    Without them such a packet goes back the default route, whence it comes again until its time is up. The
+    route of each pod is longer, and so goes before.
+    """
+    return state_of(*(Route(cidr, "", unreachable=True) for cidr in own.pod_cidrs))
+
+
+def on_link(peers: Iterable[NodeNet], networks: Iterable[IPNetwork]) -> frozenset[str]:
+    """Return the names of those peers that are in one of the underlay's own networks."""
+    near = tuple(networks)
+    return frozenset(peer.name for peer in peers if any(peer.node_ip in network for network in near))
+
+
+def _way_to(
+    peer: NodeNet, tunnel: Tunnel, families: Container[int], direct: bool
+) -> Iterator[Route | Neighbor | FdbEntry]:
+    ifname, mac = tunnel.ifname, peer.vtep_mac
+    yield FdbEntry(ifname, mac, peer.node_ip)
     for cidr in peer.pod_cidrs:
         if cidr.version in families:
-            yield Neighbor(ifname, cidr.network_address, peer.vtep_mac)
-            yield Route(cidr, ifname, cidr.network_address, onlink=True)
+            yield Neighbor(ifname, cidr.network_address, mac)
+            if direct and cidr.version == peer.node_ip.version:
+                yield Route(cidr, tunnel.underlay_ifname, peer.node_ip)
+            else:
+                yield Route(cidr, ifname, cidr.network_address, onlink=True)
 
 
 def _tunnel_end(cidr: IPNetwork) -> IPInterface:
@@ -157,11 +203,14 @@ class _Claims:
 
     def __init__(self) -> None:
         self._nodes: dict[IPAddress, str] = {}
+        self._macs: dict[MacAddress, str] = {}
         self._firsts: dict[int, list[int]] = {4: [], 6: []}  # of each range, sorted
         self._ranges: dict[tuple[int, int], tuple[int, str]] = {}  # (family, first): last, node
 
     def add(self, net: NodeNet) -> None:
         self._nodes[net.node_ip] = net.name
+        if net.told_mac:
+            self._macs[net.told_mac] = net.name
         for cidr in net.pod_cidrs:
             first = int(cidr.network_address)
             insort(self._firsts[cidr.version], first)
@@ -169,7 +218,8 @@ class _Claims:
 
     def rival_of(self, net: NodeNet) -> str:
         """Return the name of a node that has one of these addresses, or an empty string."""
-        rivals = [self._nodes.get(net.node_ip, ""), *(self._owner(cidr) for cidr in net.pod_cidrs)]
+        rivals = [self._nodes.get(net.node_ip, ""), self._macs.get(net.told_mac, "")]
+        rivals += [self._owner(cidr) for cidr in net.pod_cidrs]
         return next(filter(None, rivals), "")
 
     def _owner(self, cidr: IPNetwork) -> str:

@@ -11,13 +11,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum, IntEnum
-from ipaddress import ip_interface
+from ipaddress import ip_address, ip_interface
 from typing import NamedTuple, TypeVar
 
 import msgspec
 
+from ipam.record import HostPort
 from kubenet.errors import KubenetError
 from kubenet.model.links import IPAddress, MacAddress
+from kubenet.model.protocol import Protocol
 
 VERSIONS = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 LATEST = VERSIONS[-1]
@@ -39,6 +41,7 @@ _KNOWN_ARGS = frozenset(
 _IFNAME_BYTES = 15  # IFNAMSIZ of linux/if.h without the closing NUL
 _SMALLEST_MTU = 68  # RFC 791: every IPv4 link carries a datagram of 68 bytes
 _LARGEST_MTU = 65535
+_LARGEST_PORT = 65535
 
 
 class Code(IntEnum):
@@ -60,6 +63,7 @@ class Code(IntEnum):
     KERNEL_REFUSED = 102
     GC_INCOMPLETE = 103
     TIMED_OUT = 104
+    HOST_PORT_TAKEN = 105
 
 
 class CniError(KubenetError):
@@ -112,6 +116,7 @@ class Request:
     mtu: int = 0  # bytes; 0 leaves it to the node
     addresses: tuple[IPAddress, ...] = ()  # asked for; empty leaves them to the pool
     mac: MacAddress | None = None
+    host_ports: tuple[HostPort, ...] = ()
     prev_result: Mapping[str, object] | None = None
     valid: frozenset[Attachment] = frozenset()  # GC: all but these go
 
@@ -131,12 +136,19 @@ class _Ipam(msgspec.Struct, frozen=True):
     type: str = ""
 
 
+class _PortMapping(msgspec.Struct, frozen=True):
+    host_port: int = msgspec.field(name="hostPort", default=0)
+    container_port: int = msgspec.field(name="containerPort", default=0)
+    protocol: str = "tcp"
+    host_ip: str = msgspec.field(name="hostIP", default="")
+
+
 class _Wishes(msgspec.Struct, frozen=True):
     """What a runtime may ask for one attachment: ``runtimeConfig`` and ``args.cni`` have the same keys."""
 
     ips: tuple[str, ...] = ()
     mac: str = ""
-    port_mappings: tuple[msgspec.Raw, ...] = msgspec.field(name="portMappings", default=())
+    port_mappings: tuple[_PortMapping, ...] = msgspec.field(name="portMappings", default=())
     bandwidth: dict[str, msgspec.Raw] = {}
 
 
@@ -336,6 +348,7 @@ def _with_config(request: Request, config: _Config, environment: Mapping[str, st
         mtu=config.mtu,
         addresses=_addresses(wished.ips or argued.ips or tuple(filter(None, [extra.get("IP", "")]))),
         mac=_mac(wished.mac or argued.mac or extra.get("MAC", "")),
+        host_ports=_host_ports(wished.port_mappings or argued.port_mappings),
         pod=f"{extra.get('K8S_POD_NAMESPACE', '')}/{name}" if name else "",
         prev_result=config.prev_result,
     )
@@ -346,8 +359,6 @@ def _refuse_unsupported(config: _Config) -> None:
     unsupported = ""
     if config.ipam.type not in ("", "kubenet"):
         unsupported = f"ipam.type: {config.ipam.type!r}"
-    elif config.runtime_config.port_mappings:
-        unsupported = f"runtimeConfig.portMappings: {len(config.runtime_config.port_mappings)} entries"
     elif config.runtime_config.bandwidth:
         unsupported = f"runtimeConfig.bandwidth: {', '.join(sorted(config.runtime_config.bandwidth))}"
     if unsupported:
@@ -380,6 +391,30 @@ def _addresses(texts: tuple[str, ...]) -> tuple[IPAddress, ...]:
         return tuple(ip_interface(text).ip for text in texts)
     except ValueError as error:
         raise CniError(Code.INVALID_CONFIG, f"an address asked for is invalid: {error}", "ips") from error
+
+
+def _host_ports(mappings: tuple[_PortMapping, ...]) -> tuple[HostPort, ...]:
+    """Return the ports of the node that are wanted; a runtime also lists those that are not, as port 0."""
+    return tuple(dict.fromkeys(_host_port(mapping) for mapping in mappings if mapping.host_port))
+
+
+def _host_port(mapping: _PortMapping) -> HostPort:
+    try:
+        protocol = Protocol(mapping.protocol.upper() or "TCP")
+        ip = ip_address(mapping.host_ip) if mapping.host_ip else None
+    except ValueError as error:
+        raise CniError(Code.INVALID_CONFIG, f"a port mapping is invalid: {error}", "portMappings") from error
+    for port in (mapping.host_port, mapping.container_port):
+        if not 1 <= port <= _LARGEST_PORT:
+            raise CniError(Code.INVALID_CONFIG, f"a port mapping is invalid: port {port}", "portMappings")
+    if ip is not None and ip.is_loopback:
+        # It would take net.ipv4.conf.*.route_localnet, which opens 127.0.0.1 to neighbours (CVE-2020-8558).
+        raise CniError(
+            Code.UNSUPPORTED_FIELD,
+            f"the network configuration asks for what kubenet does not do: portMappings.hostIP: {ip}",
+            "use an address of the node",
+        )
+    return HostPort(protocol, mapping.host_port, mapping.container_port, ip)
 
 
 def _mac(text: str) -> MacAddress | None:

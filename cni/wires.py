@@ -18,7 +18,7 @@ from typing import Protocol
 from cni.plan import PodNet, new_pod_state, node_state, pod_state
 from cni.spec import CniError, Code
 from kubenet.errors import NotFound
-from kubenet.kernel import arrange, codec, uapi
+from kubenet.kernel import arrange, codec, codec_port, uapi
 from kubenet.kernel.decode import NumberedLink
 from kubenet.kernel.netlink import NetlinkError, Request
 from kubenet.kernel.netns import NetNs
@@ -117,6 +117,7 @@ class KernelWires:
         numbers = {pod.host_ifname: self._rtnl.ifindex(pod.host_ifname)}
         if pod.bridge:
             self._rtnl.ifindex(pod.bridge.ifname)
+            self._rtnl.transact([codec_port.hairpin(pod.host_ifname)])
             return  # a bridge finds the pods behind its ports by itself
         want = node_state(pod)
         before = LinkState(links=want.links)

@@ -49,11 +49,16 @@ def refuse(rcode: Rcode) -> Answer:
 
 def answer(question: Question, zone: Zone) -> Answer | Forward:
     """Return what ``question`` gets in this state of the zone."""
+    return never_answered(question) or _follow(question, zone)
+
+
+def never_answered(question: Question) -> Answer | None:
+    """Return the refusal of what nobody answers here, whatever the name."""
     if question.qclass != CLASS_IN or question.qtype in (RType.AXFR, RType.IXFR):
         return refuse(Rcode.REFUSED)
     if question.qtype == RType.OPT:
         return refuse(Rcode.FORMERR)
-    return _follow(question, zone)
+    return None
 
 
 def _follow(question: Question, zone: Zone) -> Answer | Forward:

@@ -18,9 +18,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeAlias, TypeVar
 
+from dns.health import PLAIN, Manners, UpstreamHealth
 from dns.relay import UpstreamReply, read_reply
 from dns.reply import Draw, opt_record
-from dns.wire import AD, CD, HEADER, RD, Edns, Query, Question, Rcode
+from dns.wire import AD, CD, HEADER, RD, Edns, Query, Question, Rcode, RType
 from kubenet.errors import Malformed
 from kubenet.model.links import IPAddress
 
@@ -124,25 +125,46 @@ class _Pending(Generic[WaiterT]):
     stream: bool = False  # whether some waiter can take 64 KiB
     attempts: list[int] = field(default_factory=list)
     refusal: UpstreamReply | None = None
+    probe: bool = False  # nobody waits; it only tells whether the server answers
+
+    @property
+    def last_word(self) -> UpstreamReply | None:
+        """What to answer when nobody is left to ask."""
+        # Who asked over TCP would ask for ever if that were cut too.
+        useless = self.refusal and self.refusal.truncated and self.stream
+        return None if useless else self.refusal
+
+
+# Every server knows the name servers of the root, or says that it will not tell.
+_PROBE = Ask(Question(b"\0", RType.NS), RD, None)
 
 
 class Forwarder(Generic[WaiterT]):
     """All questions under way upstream. Every method returns what to do now."""
 
-    def __init__(self, upstreams: Sequence[Upstream], draw: Draw, patience: Patience = Patience()) -> None:
-        self._upstreams = tuple(upstreams)
+    def __init__(
+        self,
+        upstreams: Sequence[Upstream],
+        draw: Draw,
+        patience: Patience = Patience(),
+        manners: Manners = PLAIN,
+    ) -> None:
+        self.health = UpstreamHealth(len(upstreams), manners, draw)
+        self._manners = manners
+        self.upstreams = tuple(upstreams)
         self._draw = draw  # must be unpredictable: ids and case come from it
         self._patience = patience
         self._pending: dict[Ask, _Pending[WaiterT]] = {}
         self._attempts: dict[int, _Attempt[WaiterT]] = {}
+        self._probes: dict[int, int] = {}  # attempt by server
         self._next_attempt = 0
-        self._keeps_case = [True] * len(self._upstreams)
+        self._keeps_case = [True] * len(self.upstreams)
         self.mismatched = 0  # answers that were not to what we asked: forged, or late
 
     @property
     def busy(self) -> bool:
         """Whether ``expire`` has to be called from time to time."""
-        return bool(self._pending)
+        return bool(self._pending) or self.health.any_down
 
     def ask(self, ask: Ask, waiter: WaiterT, now: float, *, stream: bool) -> list[Action[WaiterT]]:
         """Have ``ask`` answered to ``waiter``."""
@@ -150,7 +172,7 @@ class Forwarder(Generic[WaiterT]):
         if pending is None:
             if len(self._pending) >= self._patience.most_questions:
                 return [Refuse(waiter)]
-            pending = self._pending[ask] = _Pending(ask, self._draw(len(self._upstreams)))
+            pending = self._pending[ask] = _Pending(ask, self.health.first())
         if len(pending.waiters) >= self._patience.most_waiters:
             return [Refuse(waiter)]
         pending.waiters.append(waiter)
@@ -165,52 +187,81 @@ class Forwarder(Generic[WaiterT]):
         reply = self._matching(under_way, message)
         if reply is None:
             self.mismatched += 1
-            return self.failed(attempt, now) if under_way.tcp else []
+            return self._drop(attempt, now) if under_way.tcp else []
         pending = under_way.pending
+        self.health.answered(under_way.server)
+        if pending.probe:
+            return self._drop(attempt, now)
         same_case = message[12 : 12 + len(under_way.question)] == under_way.question
         if not same_case and not under_way.tcp and self._keeps_case[under_way.server]:
             return self._retry_tcp(attempt, under_way, now)
         if not same_case:
             self._keeps_case[under_way.server] = False  # proven over TCP, which is hard to forge
-        if reply.truncated and not under_way.tcp and pending.stream:
+        if reply.truncated and not under_way.tcp and (pending.stream or self._manners.whole):
+            pending.refusal = reply  # better than nothing, should TCP not get through
             return self._retry_tcp(attempt, under_way, now)
         if reply.rcode in _UNUSABLE or reply.rcode > 15:
             pending.refusal = reply if reply.rcode <= 15 else pending.refusal
-            return self.failed(attempt, now)
+            return self._drop(attempt, now)
         return self._finish(pending, reply)
 
     def failed(self, attempt: int, now: float) -> list[Action[WaiterT]]:
         """The attempt will not be answered: refused, unreachable, or closed."""
-        under_way = self._attempts.pop(attempt, None)
+        under_way = self._attempts.get(attempt)
         if under_way is None:
             return []
+        self.health.failed(under_way.server, now)
+        return self._drop(attempt, now)
+
+    def _drop(self, attempt: int, now: float) -> list[Action[WaiterT]]:
+        """Close an attempt that gave nothing; if it was the last one under way, try the next server."""
+        under_way = self._attempts.pop(attempt)
         pending = under_way.pending
         pending.attempts.remove(attempt)
+        if pending.probe:
+            self._probes.pop(under_way.server, None)
+            return [Close(attempt)]
         return [Close(attempt), *([] if pending.attempts else self._try_next(pending, now))]
 
     def expire(self, now: float) -> list[Action[WaiterT]]:
         """Ask again, or give up, where the time is up. Call it some times a second while ``busy``."""
         late = [pending for pending in self._pending.values() if pending.deadline <= now]
-        return [action for pending in late for action in self._try_next(pending, now)]
+        actions: list[Action[WaiterT]] = []
+        for pending in late:
+            self.health.failed(self._attempts[pending.attempts[-1]].server, now)
+            actions += self._try_next(pending, now)
+        for server in self.health.due(now):
+            actions += self._probe(server, now)
+        return actions
+
+    def _probe(self, server: int, now: float) -> list[Action[WaiterT]]:
+        before = self._probes.get(server)
+        closed = [] if before is None else self._drop(before, now)
+        attempt, message = self._new_attempt(_Pending(_PROBE, server, probe=True), server, tcp=False)
+        self._probes[server] = attempt
+        return [*closed, SendUdp(attempt, self.upstreams[server], message)]
 
     def _try_next(self, pending: _Pending[WaiterT], now: float) -> list[Action[WaiterT]]:
         if pending.tries >= self._patience.tries:
-            return self._finish(pending, pending.refusal)
-        if pending.refusal and pending.tries >= len(self._upstreams):
-            return self._finish(pending, pending.refusal)  # each has said no: asking again changes nothing
-        server = pending.next_server
-        pending.next_server = (server + 1) % len(self._upstreams)
+            return self._finish(pending, pending.last_word)
+        if pending.refusal and pending.tries >= len(self.upstreams):
+            return self._finish(pending, pending.last_word)  # each has said no: asking again changes nothing
+        server = self.health.usable(pending.next_server)
+        if server is None:
+            return self._finish(pending, pending.last_word)
+        pending.next_server = (server + 1) % len(self.upstreams)
         pending.tries += 1
         pending.deadline = now + self._patience.try_s
-        attempt, message = self._new_attempt(pending, server, tcp=False)
-        return [SendUdp(attempt, self._upstreams[server], message)]
+        attempt, message = self._new_attempt(pending, server, tcp=self._manners.force_tcp)
+        send = SendTcp if self._manners.force_tcp else SendUdp
+        return [send(attempt, self.upstreams[server], message)]
 
     def _retry_tcp(self, attempt: int, under_way: _Attempt[WaiterT], now: float) -> list[Action[WaiterT]]:
         under_way.pending.deadline = now + self._patience.try_s
         del self._attempts[attempt]
         under_way.pending.attempts.remove(attempt)
         again, message = self._new_attempt(under_way.pending, under_way.server, tcp=True)
-        return [Close(attempt), SendTcp(again, self._upstreams[under_way.server], message)]
+        return [Close(attempt), SendTcp(again, self.upstreams[under_way.server], message)]
 
     def _new_attempt(self, pending: _Pending[WaiterT], server: int, *, tcp: bool) -> tuple[int, bytes]:
         ask = pending.ask

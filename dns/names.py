@@ -123,6 +123,16 @@ def _label_text(label: bytes) -> str:
     )
 
 
+def is_in(name: WireName, zone: WireName) -> bool:
+    """Return whether a lower-cased name is ``zone`` or below it."""
+    if not name.endswith(zone):
+        return False
+    at = 0
+    while len(name) - at > len(zone):
+        at += 1 + name[at]
+    return len(name) - at == len(zone)
+
+
 def label_of(text: str) -> bytes | None:
     """Return ``text`` as one lower-cased label, or None when it cannot be one that people mean.
 

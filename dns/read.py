@@ -30,6 +30,7 @@ class Naming:
     domain: WireName
     ttl_s: int = 5
     pod_names: bool = False  # endpoints without a hostname are called as their pod
+    hide_empty: bool = False  # a Service without ready endpoints does not exist
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +111,9 @@ def read_service(service: Service, slices: Iterable[SliceRecords], naming: Namin
         return _external(key, service, naming)
     cluster_ips, ignored = _cluster_ips(service)
     slices = tuple(slices)
+    hosts = _merged_hosts(slices, room)
+    if naming.hide_empty and not hosts:
+        return None
     return ServiceRecords(
         key,
         naming.domain,
@@ -117,7 +121,7 @@ def read_service(service: Service, slices: Iterable[SliceRecords], naming: Namin
         cluster_ips=cluster_ips,
         ports=tuple(_service_ports(service)),
         headless=service.spec.cluster_ip == HEADLESS,
-        hosts=_merged_hosts(slices, room),
+        hosts=hosts,
         host_ports=_merged_ports(slices, room),
         ignored=ignored + tuple(text for each in slices for text in each.ignored),
     )

@@ -30,6 +30,7 @@ class Forwarding:
     aliases: tuple[RRset, ...]
     ask: Ask
     stream: bool
+    route: int = 0  # which of several forwarders
 
 
 @dataclass(slots=True)
@@ -57,34 +58,53 @@ class Responder:
         self._forwards = forwards
         self._ra = RA if forwards else 0
         self._keepalive = struct.pack("!HHH", _KEEPALIVE, 2, int(idle_s * 10))
-        self._fast = FastPath(zone, ra=self._ra, draw=draw)
+        self.fast = FastPath(zone, ra=self._ra, draw=draw)
 
     def move(self, zone: Zone, changed: Iterable[ServiceKey]) -> None:
         """Answer from ``zone`` from the next query on; ``changed`` are the Services that differ."""
         self.zone = zone
-        self._fast.move(zone, changed)
+        self.fast.move(zone, changed)
 
-    def respond(self, message: bytes, *, stream: bool) -> bytes | Forwarding | None:
+    def respond(
+        self,
+        message: bytes,
+        *,
+        stream: bool,
+        client: str = "",  # noqa: ARG002 - everybody gets the same
+    ) -> bytes | Forwarding | None:
         """Return the reply, what to ask upstream for it, or None for silence. ``stream`` is TCP."""
-        return self._fast.reply(message, stream=stream) or self.respond_slowly(message, stream=stream)
+        return self.fast.reply(message, stream=stream) or self.respond_slowly(message, stream=stream)
 
     def respond_slowly(self, message: bytes, *, stream: bool) -> bytes | Forwarding | None:
         """Return the same without the kept replies, and keep what can be kept."""
+        query = self.read(message)
+        if not isinstance(query, Query):
+            return query
+        decision = answer(query.question, self.zone)
+        return self.settle(query, decision, stream=stream, route=0 if self._forwards else None)
+
+    def read(self, message: bytes) -> Query | bytes | None:
+        """Return the query, or at once the reply it deserves; None is silence."""
         self.counters.slow += 1
         query = read_query(message)
         if query is None:
             self.counters.silent += 1
-            return None
-        if isinstance(query, Reject):
+        elif isinstance(query, Reject):
             self.counters.rejected += 1
             return write_reject(query)
-        decision = answer(query.question, self.zone)
+        return query
+
+    def settle(
+        self, query: Query, decision: Answer | Forward, *, stream: bool, route: int | None
+    ) -> bytes | Forwarding:
+        """Return the reply to a decision; ``route`` None: there is nobody to forward to."""
         if isinstance(decision, Forward):
-            if self._forwards:
+            if route is not None:
                 self.counters.forwarded += 1
-                return Forwarding(query, decision.aliases, ask_of(query, decision.question), stream)
+                ask = ask_of(query, decision.question)
+                return Forwarding(query, decision.aliases, ask, stream, route)
             decision = _without_upstream(decision)
-        self._fast.keep(query.question, decision)
+        self.fast.keep(query.question, decision)
         return self._write(query, decision, stream)
 
     def _write(self, query: Query, content: Answer, stream: bool) -> bytes:

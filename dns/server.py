@@ -15,28 +15,24 @@ import random
 import secrets
 import socket
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TypeVar
 
 from dns import names
 from dns.feed import ClusterFeed
+from dns.follow import Scope, follow
 from dns.forward import Forwarder, Patience, Upstream
 from dns.read import Naming
 from dns.relay import UpstreamReply
 from dns.respond import Forwarding, Responder
 from dns.transports import Reply, StreamLimits, StreamServer, UdpListener
-from dns.upstream import UpstreamSockets
+from dns.upstream import SocketFactory, UpstreamSockets
 from dns.zone import PodsMode, ZoneConfig
-from kubenet.client.cache import Change
-from kubenet.client.informer import Informer
 from kubenet.client.transport import ApiClient
 from kubenet.errors import AlreadyExists, InvalidInput, KubenetError, NotPermitted
 from kubenet.kernel.netns import NetNs
 from kubenet.model.links import IPAddress
-from kubenet.model.objects import EndpointSlice, KubeObject, Namespace, Pod, Service
-from kubenet.model.resources import ENDPOINTSLICES, NAMESPACES, PODS, SERVICES, Resource
+from kubenet.model.objects import KubeObject
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +88,7 @@ class DnsServer:
         # average.
         self.feed = ClusterFeed(config.zone_config(), serial=int(time.time()))
         self.responder = Responder(
-            self.feed.zone, _any_of, forwards=bool(config.upstreams), idle_s=config.streams.idle_s
+            self.feed.zone, any_of, forwards=bool(config.upstreams), idle_s=config.streams.idle_s
         )
         self.synced = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -107,9 +103,10 @@ class DnsServer:
     async def listen(self) -> None:
         """Open all sockets. Raises InvalidInput, AlreadyExists, NotPermitted; ``close`` what is open then."""
         for address in self.config.addresses:
-            bound = self._bound(address, socket.SOCK_DGRAM)
+            bound = bound_socket(self._open, address, self.config.port, socket.SOCK_DGRAM)
             self.listeners.append(UdpListener(bound, self.responder, self._forward))
-            await self.streams.listen(self._bound(address, socket.SOCK_STREAM))
+            bound = bound_socket(self._open, address, self.config.port, socket.SOCK_STREAM)
+            await self.streams.listen(bound)
 
     def close(self) -> None:
         """Close all sockets."""
@@ -150,19 +147,21 @@ class DnsServer:
         netns = self.config.netns
         return netns.socket(family, kind) if netns else socket.socket(family, kind)
 
-    def _bound(self, address: IPAddress, kind: int) -> socket.socket:
-        opened = self._open(socket.AF_INET if address.version == 4 else socket.AF_INET6, kind)
-        try:
-            if address.version == 6:
-                # An IPv4 client is then never met as ::ffff:a.b.c.d, which would be a second spelling of it.
-                opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            if kind == socket.SOCK_STREAM:
-                opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            opened.bind((str(address), self.config.port))
-        except OSError as error:
-            opened.close()
-            raise _bind_error(error, address, self.config.port) from error
-        return opened
+
+def bound_socket(open_socket: SocketFactory, address: IPAddress, port: int, kind: int) -> socket.socket:
+    """Return a socket that is bound. Raises InvalidInput, AlreadyExists, NotPermitted."""
+    opened = open_socket(socket.AF_INET if address.version == 4 else socket.AF_INET6, kind)
+    try:
+        if address.version == 6:
+            # An IPv4 client is then never met as ::ffff:a.b.c.d, which would be a second spelling of it.
+            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if kind == socket.SOCK_STREAM:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        opened.bind((str(address), port))
+    except OSError as error:
+        opened.close()
+        raise _bind_error(error, address, port) from error
+    return opened
 
 
 def _check(config: DnsConfig) -> None:
@@ -188,7 +187,7 @@ def _bind_error(error: OSError, address: IPAddress, port: int) -> KubenetError:
             return InvalidInput(subject, "give the address to an interface of this namespace first")
 
 
-def _any_of(choices: int) -> int:
+def any_of(choices: int) -> int:
     return random.getrandbits(32) % choices
 
 
@@ -198,7 +197,7 @@ async def run_dns(config: DnsConfig, client: ApiClient) -> None:
     try:
         await server.listen()
         async with asyncio.TaskGroup() as tasks:
-            informers = _follow(server, client)
+            informers = follow(client, server.feed, server.poke, Scope(pods=config.pods is PodsMode.VERIFIED))
             for informer in informers:
                 tasks.create_task(informer.run())
             for informer in informers:
@@ -211,35 +210,3 @@ async def run_dns(config: DnsConfig, client: ApiClient) -> None:
                 config.ready.set()
     finally:
         server.close()
-
-
-def _follow(
-    server: DnsServer, client: ApiClient
-) -> list[Informer[Service] | Informer[EndpointSlice] | Informer[Namespace] | Informer[Pod]]:
-    feed = server.feed
-    follow = partial(_informer, server, client)
-    informers: list[Informer[Service] | Informer[EndpointSlice] | Informer[Namespace] | Informer[Pod]] = [
-        follow(SERVICES, Service, feed.service),
-        follow(ENDPOINTSLICES, EndpointSlice, feed.endpoint_slice),
-        follow(NAMESPACES, Namespace, feed.namespace),
-    ]
-    if server.config.pods is PodsMode.VERIFIED:
-        informers.append(follow(PODS, Pod, feed.pod))
-    return informers
-
-
-def _informer(
-    server: DnsServer,
-    client: ApiClient,
-    resource: Resource,
-    type_: type[ObjectT],
-    take: Callable[[str, ObjectT | None], None],
-) -> Informer[ObjectT]:
-    informer = Informer(client, resource, type_)
-
-    def changed(change: Change[ObjectT]) -> None:
-        take(change.key, change.new)
-        server.poke()
-
-    informer.on_change(changed)
-    return informer

@@ -20,10 +20,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from dns.framing import FrameReader, framed
-from dns.respond import Forwarding, Responder
+from dns.respond import Forwarding
 from kubenet.errors import KubenetError
 
 BATCH = 64  # datagrams, or messages of one connection, between two looks at everything else
@@ -42,6 +42,14 @@ Source: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
 Ancillary: TypeAlias = list[tuple[int, int, bytes]]
 
 
+class Answers(Protocol):
+    """Who knows the answers."""
+
+    def respond(self, message: bytes, *, stream: bool, client: str) -> bytes | Forwarding | None:
+        """Return the reply, what to ask upstream for it, or None for silence."""
+        ...
+
+
 @dataclass(slots=True)
 class UdpCounters:
     """What happened to datagrams that were not simply answered."""
@@ -54,7 +62,7 @@ class UdpCounters:
 class UdpListener:
     """Answers the datagrams of one bound socket."""
 
-    def __init__(self, bound: socket.socket, responder: Responder, forward: ForwardTo) -> None:
+    def __init__(self, bound: socket.socket, responder: Answers, forward: ForwardTo) -> None:
         self.counters = UdpCounters()
         self._socket = bound
         self._respond = responder.respond
@@ -101,7 +109,7 @@ class UdpListener:
             self.counters.reflected += 1
             return
         try:
-            reply = self._respond(message, stream=False)
+            reply = self._respond(message, stream=False, client=source[0])
             if type(reply) is bytes:
                 self._send(source, ancillary, reply)
             elif isinstance(reply, Forwarding):
@@ -153,9 +161,7 @@ class StreamLimits:
 class StreamServer:
     """Answers the connections of any number of listening sockets."""
 
-    def __init__(
-        self, responder: Responder, forward: ForwardTo, limits: StreamLimits = StreamLimits()
-    ) -> None:
+    def __init__(self, responder: Answers, forward: ForwardTo, limits: StreamLimits = StreamLimits()) -> None:
         self.limits = limits
         self.responder = responder
         self.forward = forward
@@ -306,7 +312,7 @@ class StreamConnection(asyncio.Protocol):
 
     def _answer(self, message: bytes, replies: list[bytes]) -> None:
         try:
-            reply = self._server.responder.respond(message, stream=True)
+            reply = self._server.responder.respond(message, stream=True, client=self.client)
             if isinstance(reply, Forwarding):
                 self._in_flight += 1
                 self._server.forward(reply, self._deliver)

@@ -21,6 +21,7 @@ import msgspec
 
 from kubenet.errors import KubenetError
 from kubenet.model.links import IPAddress
+from kubenet.model.protocol import Protocol
 
 
 class RecordCorrupt(KubenetError):
@@ -33,6 +34,19 @@ class Phase(Enum):
     ADDING = "adding"
     ATTACHED = "attached"
     DYING = "dying"
+
+
+@dataclass(frozen=True, slots=True)
+class HostPort:
+    """A port of the node that leads to a port of the pod."""
+
+    protocol: Protocol
+    port: int
+    container_port: int
+    ip: IPAddress | None = None  # the address of the node; None is every one
+
+    def __str__(self) -> str:
+        return f"{self.ip or '*'}:{self.port}/{self.protocol.lower}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +65,7 @@ class AllocationRecord:
     netns_inode: int = 0
     created_ns: int = 0  # wall clock: compared with file times of the same boot only
     pod: str = ""  # namespace/name, for messages
+    host_ports: tuple[HostPort, ...] = ()
 
     def __post_init__(self) -> None:
         if len({address.version for address in self.addresses}) != len(self.addresses):
@@ -94,6 +109,7 @@ class _Line(msgspec.Struct, omit_defaults=True):
     netns_inode: int = 0
     created_ns: int = 0
     pod: str = ""
+    host_ports: tuple[tuple[str, int, int, str], ...] = ()  # protocol, port, container port, address
 
 
 _decoder = msgspec.json.Decoder(_Line)
@@ -111,6 +127,7 @@ def encode(record: AllocationRecord) -> bytes:
         record.netns_inode,
         record.created_ns,
         record.pod,
+        tuple((p.protocol.value, p.port, p.container_port, str(p.ip or "")) for p in record.host_ports),
     )
     return msgspec.json.encode(stored) + b"\n"
 
@@ -129,6 +146,10 @@ def decode(text: bytes) -> AllocationRecord:
             stored.netns_inode,
             stored.created_ns,
             stored.pod,
+            tuple(
+                HostPort(Protocol(protocol), port, container_port, ip_address(ip) if ip else None)
+                for protocol, port, container_port, ip in stored.host_ports
+            ),
         )
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise RecordCorrupt(f"not an allocation record: {error}") from error

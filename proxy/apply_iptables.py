@@ -16,12 +16,14 @@ from kubenet.diff import diff
 from kubenet.errors import KubenetError
 from kubenet.kernel import iptables
 from kubenet.kernel.netns import NetNs
-from kubenet.model.iptables import Family, Table, TableWrite, render_restore
-from kubenet.model.iptables_save import SavedTable, read_save, write_between
+from kubenet.model.iptables import Family, Jump, Rule, Table, TableWrite, render_restore
+from kubenet.model.iptables_save import SavedTable, read_rule, read_save, write_between
 from proxy.backend import Applied
-from proxy.compile_iptables import compile_iptables, is_service_chain
+from proxy.compile_iptables import Compiler, is_own_chain, is_service_chain
 from proxy.policy import ServingPort
 from proxy.ports import NodeNetwork
+
+_BUILT_IN = ("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING")
 
 
 class Iptables(Protocol):
@@ -56,10 +58,11 @@ class IptablesBackend:
     def __init__(self, programs: Iptables, network: NodeNetwork) -> None:
         self._programs = programs
         self._network = network
+        self._compiler = Compiler(network)
         self._have: Mapping[str, Table] | None = None  # None: unknown
 
     def apply(self, serving: Sequence[ServingPort]) -> Applied:
-        want = {table.name: table for table in compile_iptables(serving, self._network)}
+        want = {table.name: table for table in self._compiler.tables(serving)}
         known, self._have = self._have, None  # unknown until the last line has been reached
         writes = [
             _change(known[name], table) if known else self._observed_change(table)
@@ -72,6 +75,8 @@ class IptablesBackend:
             written=sum(len(write.chains) + len(write.inserted) for write in writes),
             removed=sum(len(write.removed) + len(write.emptied) + len(write.withdrawn) for write in writes),
             observed=not known,
+            rules={name: sum(map(len, table.chains.values())) for name, table in want.items()},
+            rules_written={write.table: sum(map(len, write.chains.values())) for write in writes},
         )
 
     def drifted(self) -> Sequence[str]:
@@ -105,3 +110,39 @@ def _change(have: Table, want: Table) -> TableWrite:
     """Return what turns one table of ours into another; the hooks never change."""
     change = diff(have.chains, want.chains)
     return TableWrite(want.name, {**change.added, **change.changed}, removed=sorted(change.removed))
+
+
+def remove_rules(programs: Iptables, family: Family) -> int:
+    """Take out everything of ours, and of a kube-proxy before us; return how many chains went (row 66).
+
+    A chain that a stranger's rule jumps to is emptied and stays. Raises KubenetError.
+    """
+    writes = []
+    for table in ("nat", "filter", "mangle"):
+        saved = read_save(programs.save(table)).get(table)
+        if saved:
+            writes.append(removal_of(table, saved))
+    if text := render_restore(writes, family):
+        programs.restore(text)
+    return sum(len(write.removed) + len(write.emptied) for write in writes)
+
+
+def removal_of(table: str, saved: SavedTable) -> TableWrite:
+    """Return what takes our chains, and the jumps to them, out of a table. *Pure.*"""
+    ours = [name for name in saved.chains if is_own_chain(name)]
+    jumps: list[tuple[str, Rule]] = []
+    busy = set()
+    for chain in saved.chains.keys() - set(ours):
+        for line in saved.chains[chain]:
+            rule = read_rule(line)
+            leads_here = rule and isinstance(rule.target, Jump) and rule.target.chain in ours
+            if rule and leads_here and chain in _BUILT_IN:
+                jumps.append((chain, rule))
+            elif leads_here or not rule:
+                busy |= {name for name in ours if f" {name} " in f" {line} "}
+    return TableWrite(
+        table,
+        removed=[name for name in ours if name not in busy],
+        emptied=[name for name in ours if name in busy],
+        withdrawn=sorted(jumps, key=lambda jump: (jump[0], jump[1].text())),
+    )

@@ -1,10 +1,18 @@
 """What programs a kernel: the one interface behind which iptables and nftables differ. *Pure.*"""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
 from typing import Protocol
 
 from proxy.policy import ServingPort
+
+
+class ProxyMode(Enum):
+    """What programs the kernel, as kube-proxy calls it."""
+
+    IPTABLES = "iptables"
+    NFTABLES = "nftables"
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +22,9 @@ class Applied:
     written: int = 0  # chains or elements that were made or replaced
     removed: int = 0
     observed: bool = False  # whether the kernel's state had to be read first
+    # How many rules each table holds, and how many of them were written; where there are such.
+    rules: Mapping[str, int] = field(default_factory=dict, compare=False)
+    rules_written: Mapping[str, int] = field(default_factory=dict, compare=False)
 
     @property
     def unchanged(self) -> bool:

@@ -11,31 +11,35 @@ of many nodes. One sync runs at a time, and a cancelled daemon ends only after t
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
-from ipaddress import IPv6Network
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from functools import partial
+from ipaddress import IPv6Network, ip_network
 from typing import ParamSpec, TypeVar
 
-from kubenet.client.informer import Informer
 from kubenet.client.transport import ApiClient
 from kubenet.clock import Clock, SystemClock
+from kubenet.errors import InvalidInput, KubenetError
 from kubenet.kernel.netns import NetNs
-from kubenet.model.objects import EndpointSlice, Service
-from kubenet.model.resources import ENDPOINTSLICES, SERVICES
+from kubenet.model.objects import EndpointSlice, KubeObject, Node, Service
 from kubenet.reconcile import Pace, Reconciler
-from proxy.apply_iptables import IptablesBackend, KernelIptables
-from proxy.apply_stale import FlowKeeper
-from proxy.backend import Applied, Backend, Flows
-from proxy.policy import Locality, ServingPort, serve
-from proxy.ports import Balance, Family, IPNetwork, NodeNetwork, Refused
-from proxy.track import NOT_OURS, TrackRules, track
+from proxy.apply_stale import FlowKeeper, KernelFlows
+from proxy.backend import Applied, Backend, Flows, ProxyMode
+from proxy.backends import close_backend, open_backend, woken
+from proxy.externals import ExternalRules
+from proxy.health import Address
+from proxy.policy import Locality, Server, ServingPort
+from proxy.ports import Balance, Family, IPAddress, IPNetwork, NodeNetwork, Refused, parse_ip
+from proxy.source import ZONE_LABEL, ApiSource, Source
+from proxy.status import EVERYWHERE, Status, StatusConfig
+from proxy.track import Tracker, TrackRules
+from proxy.vitals import ServiceHealth, service_healths
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 P = ParamSpec("P")
-
-_SELECTOR = ",".join(f"!{label}" for label in sorted(NOT_OURS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,18 @@ class ProxyConfig:
     zone: str = ""
     min_sync_s: float = 0.1  # from the end of one sync to the start of the next
     check_s: float = 30.0  # how often to see whether somebody else changed our rules
+    external_ips: tuple[IPNetwork, ...] = ()  # where Services may have externalIPs; empty: nowhere
+    load_balancer_ips: tuple[IPNetwork, ...] = ()  # the same for load balancers; empty: anywhere
+    node_port_networks: tuple[IPNetwork, ...] = ()  # where node ports listen; empty: on all addresses
+    node_ports_on_primary: bool = False  # they listen on the node's own address alone
+    localhost_node_ports: bool = False
+    pods_of_node: bool = False  # pods are told by the Node's own pod networks, not by the cluster's
+    pod_ifname: str = ""  # what tells pods from others in place of the cluster's network
+    masquerade_mark: int = 1 << 14
+    tcp_liberal: bool = False
+    healthz: Address | None = None  # where /healthz and /livez are served; None: nowhere
+    metrics: Address | None = None  # the same for /metrics and /proxyMode
+    mode: ProxyMode = ProxyMode.IPTABLES
     ready: asyncio.Event | None = None  # set once the node's rules are in place
 
     @property
@@ -60,31 +76,148 @@ class ProxyConfig:
         cidrs: dict[Family, IPNetwork | None] = {4: self.cluster_cidr}
         if self.cluster_cidr_v6 is not None:
             cidrs[6] = self.cluster_cidr_v6
-        return tuple(NodeNetwork(family, cidr, self.masquerade_all) for family, cidr in cidrs.items())
+        return tuple(
+            NodeNetwork(
+                family,
+                cidr,
+                self.masquerade_all,
+                self.masquerade_mark,
+                self.node_port_networks,
+                self.localhost_node_ports,
+                self.pod_ifname,
+                service_cidrs=self.service_cidrs,
+                tcp_liberal=self.tcp_liberal,
+            )
+            for family, cidr in cidrs.items()
+        )
+
+    def networks_of(self, node: Node | None) -> tuple[NodeNetwork, ...]:
+        """Return ``networks`` with what the Node says of itself. Raises InvalidInput."""
+        return tuple(self._at(network, node) for network in self.networks)
+
+    def _at(self, network: NodeNetwork, node: Node | None) -> NodeNetwork:
+        node_ip = internal_ip(node, network.family)
+        if self.pods_of_node:
+            network = replace(network, cluster_cidr=pod_cidr(node, network.family))
+        if not self.node_ports_on_primary:
+            return replace(network, node_ip=node_ip)
+        if node_ip is None:
+            raise InvalidInput(
+                f"node {self.node_name}: no InternalIP of IPv{network.family} for its node ports",
+                "give networks in place of 'primary'",
+            )
+        return replace(network, node_ip=node_ip, node_port_networks=(ip_network(node_ip),))
+
+    @property
+    def reserved(self) -> tuple[IPNetwork, ...]:
+        """What the cluster uses for itself."""
+        pods = (self.cluster_cidr, self.cluster_cidr_v6)
+        return (*self.service_cidrs, *(cidr for cidr in pods if cidr is not None and cidr.prefixlen))
+
+
+def internal_ip(node: Node | None, family: Family) -> IPAddress | None:
+    """Return the address that a Node is known by in its cluster."""
+    entries = node.status.addresses if node else ()
+    found = (parse_ip(entry.address) for entry in entries if entry.type == "InternalIP")
+    return next((ip for ip in found if ip and ip.version == family), None)
+
+
+def pod_cidr(node: Node | None, family: Family) -> IPNetwork | None:
+    """Return the network of the pods on a Node."""
+    texts = (node.spec.pod_cidrs or (node.spec.pod_cidr,)) if node else ()
+    return next((net for net in map(ip_network, filter(None, texts)) if net.version == family), None)
 
 
 async def run_proxy(config: ProxyConfig, client: ApiClient) -> None:
     """Keep the node's rules in step with the cluster for ever; they stay in place when this is cancelled."""
-    services = Informer(client, SERVICES, Service, label_selector=_SELECTOR)
-    slices = Informer(client, ENDPOINTSLICES, EndpointSlice, label_selector=_SELECTOR)
-    families = [family_sync(config, network) for network in config.networks]
-    syncer = ProxySync(families, services.cache.objects, slices.cache.objects, check_s=config.check_s)
+    await run_from(config, ApiSource(client, config.node_name))
+
+
+async def run_from(config: ProxyConfig, source: Source) -> None:
+    """Keep the node's rules in step with ``source`` for ever."""
+    status = Status(
+        [network.family for network in config.networks],
+        StatusConfig(
+            config.mode.value,
+            config.healthz,
+            config.metrics,
+            tuple(network.network_address for network in config.node_port_networks if network.prefixlen == 32)
+            or EVERYWHERE,
+            patience_s=2 * config.check_s,
+        ),
+    )
+    with ExitStack() as undo:
+        async with status.served(config.netns), asyncio.TaskGroup() as group:
+            reconcilers: list[Reconciler] = []
+
+            def changed(new: KubeObject | None) -> None:
+                status.changed(new)
+                for reconciler in reconcilers:
+                    reconciler.poke()
+
+            source.on_change(changed)
+            group.create_task(source.run())
+            await source.wait_synced()
+            reconcilers.append(_reconciler(config, source, status, undo))
+            reconcilers[0].poke()
+            group.create_task(reconcilers[0].run())
+
+
+def _reconciler(config: ProxyConfig, source: Source, status: Status, undo: ExitStack) -> Reconciler:
+    """Return what runs the syncs, once everything has been heard of; ``undo`` lets go of the kernel."""
+    families = [family_sync(config, network, status) for network in config.networks_of(source.node())]
+    syncer = ProxySync(families, source.services, source.slices, config.check_s, status=status)
 
     async def sync() -> None:
-        await syncer.sync()
+        node = source.node()
+        status.node_is(node)
+        syncer.move(locality_of(config, node))
+        try:
+            await syncer.sync()
+        finally:
+            listen_again()
         if config.ready:
             config.ready.set()
 
     pace = Pace(config.min_sync_s, resync_s=config.check_s, retry_most_s=5.0)
     reconciler = Reconciler(f"proxy {config.node_name}", sync, pace)
-    async with asyncio.TaskGroup() as group:
-        for informer in (services, slices):
-            informer.on_change(lambda _: reconciler.poke())
-            group.create_task(informer.run())
-        await services.wait_synced()
-        await slices.wait_synced()
-        reconciler.poke()
-        group.create_task(reconciler.run())
+    listen_again = undo.enter_context(woken([family.backend for family in families], reconciler.poke))
+    return reconciler
+
+
+def locality_of(config: ProxyConfig, node: Node | None) -> Locality:
+    """Return where we are: the zone follows the Node's label (row 36)."""
+    zone = config.zone or (node.metadata.labels.get(ZONE_LABEL, "") if node else "")
+    return Locality(config.node_name, zone)
+
+
+def track_rules(config: ProxyConfig, network: NodeNetwork) -> TrackRules:
+    """Return what holds for the whole cluster, in one family."""
+    outside = ExternalRules(config.external_ips, config.load_balancer_ips, config.reserved)
+    return TrackRules(network.family, config.default_balance, config.service_cidrs, outside)
+
+
+def sync_once(config: ProxyConfig, source: Source) -> Sequence["Synced"]:
+    """Make the kernel serve what ``source`` knows by now. Blocks. Raises KubenetError."""
+    node = source.node()
+    results = []
+    for network in config.networks_of(node):
+        family = family_sync(config, network)
+        family.move(locality_of(config, node))
+        try:
+            results.append(family.sync(tuple(source.services().values()), tuple(source.slices().values())))
+        finally:
+            close_backend(family.backend)
+    return results
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The objects that one sync is about. What comes while the first family is synced waits for the next."""
+
+    services: Collection[Service]
+    slices: Collection[EndpointSlice]
+    as_of_s: float  # monotonic
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,35 +229,56 @@ class Synced:
     applied: Applied
     forgotten: int  # kinds of stale UDP flows
     refused: Collection[Refused]
+    serving: Sequence[ServingPort] = ()
+    healths: Mapping[int, ServiceHealth] = field(default_factory=dict)  # by health check node port
 
 
 class FamilySync:
     """One family's way from objects to the kernel. Calls block; one at a time."""
 
     def __init__(self, rules: TrackRules, here: Locality, backend: Backend, flows: Flows) -> None:
-        self._rules = rules
-        self._here = here
+        self._tracker = Tracker(rules)
+        self._server = Server(here)
         self._flows = flows
         self.backend = backend
+        self.family = rules.family
+        self.known = False  # whether the kernel holds what the last sync wanted
+
+    def move(self, here: Locality) -> None:
+        """Be there from the next sync on (row 36)."""
+        if here != self._server.here:
+            self._server = Server(here)
 
     def sync(self, services: Collection[Service], slices: Collection[EndpointSlice]) -> Synced:
         """Make the kernel serve what the objects say. Raises KubenetError."""
-        tracked = track(services, slices, self._rules)
-        serving = serve(tracked.service_ports, self._here)
-        applied = self.backend.apply(serving)
-        forgotten = self._flows.forget(serving)
+        tracked = self._tracker.track(services, slices)
+        serving = self._server.serve(tracked.service_ports)
+        known, self.known = self.known, False
+        try:
+            applied = self.backend.apply(serving)
+        except KubenetError:
+            self.known = known  # for whoever asks what failed; the next call knows better
+            raise
+        self.known = True
         return Synced(
-            _count_services(serving), _count_endpoints(serving), applied, forgotten, tracked.refused
+            _count_services(serving),
+            _count_endpoints(serving),
+            applied,
+            self._flows.forget(serving),
+            tracked.refused,
+            serving,
+            service_healths(serving, self._server.here.node_name),
         )
 
 
-def family_sync(config: ProxyConfig, network: NodeNetwork) -> FamilySync:
+def family_sync(config: ProxyConfig, network: NodeNetwork, status: Status | None = None) -> FamilySync:
     """Return what keeps the node's own kernel in step."""
+    flows = KernelFlows(config.netns, network.family)
     return FamilySync(
-        TrackRules(network.family, config.default_balance, config.service_cidrs),
+        track_rules(config, network),
         Locality(config.node_name, config.zone),
-        IptablesBackend(KernelIptables(config.netns, network.family), network),
-        FlowKeeper(config.netns, network.family),
+        open_backend(config.mode, config.netns, network),
+        FlowKeeper(flows, partial(status.forgot, network.family)) if status else FlowKeeper(flows),
     )
 
 
@@ -146,6 +300,7 @@ class ProxySync:
         slices: Callable[[], Mapping[str, EndpointSlice]],
         check_s: float,
         clock: Clock | None = None,
+        status: Status | None = None,
     ) -> None:
         self._families = families
         self._services = services
@@ -154,19 +309,40 @@ class ProxySync:
         self._clock = clock or SystemClock()
         self._checked_s = self._clock.monotonic()
         self._complained: frozenset[Refused] = frozenset()
+        self._status = status or Status([family.family for family in families])
+
+    def move(self, here: Locality) -> None:
+        """Be there from the next sync on."""
+        for family in self._families:
+            family.move(here)
 
     async def sync(self) -> None:
         """Bring the kernel up to date with the objects as they are now. Raises KubenetError."""
         started_s = time.monotonic()
         if self._clock.monotonic() - self._checked_s >= self._check_s:
             await self._look_for_drift()
-        services, slices = tuple(self._services().values()), tuple(self._slices().values())
-        results = [await _in_thread(family.sync, services, slices) for family in self._families]
+        seen = Seen(tuple(self._services().values()), tuple(self._slices().values()), self._clock.monotonic())
+        with self._status.syncing():
+            results = [await self._sync_family(family, seen) for family in self._families]
+        # Both families have the same ports here, and each counts its own endpoints.
+        await self._status.health_checks(_merged(result.healths for result in results))
         self._report(results, took_ms=(time.monotonic() - started_s) * 1000)
+
+    async def _sync_family(self, family: FamilySync, seen: Seen) -> Synced:
+        began_s = time.monotonic()
+        try:
+            result = await _in_thread(family.sync, seen.services, seen.slices)
+        except KubenetError:
+            self._status.failed(family.family, full=not family.known)
+            raise
+        self._status.synced(family.family, seen.as_of_s, time.monotonic() - began_s, result.applied)
+        self._status.serving(family.family, result.serving)
+        return result
 
     async def _look_for_drift(self) -> None:
         for family in self._families:
             drifted = await _in_thread(family.backend.drifted)
+            self._status.metrics.drift.add(len(drifted), f"IPv{family.family}")
             if drifted:
                 log.warning("proxy: somebody changed %s: writing it anew", ", ".join(drifted[:5]))
         self._checked_s = self._clock.monotonic()
@@ -176,11 +352,21 @@ class ProxySync:
         for each in sorted(refused - self._complained):
             log.warning("proxy: %s: %s", each.subject, each.reason)
         self._complained = refused
+        self._status.metrics.refused.set(len(refused))
         services = max((result.services for result in results), default=0)
         endpoints = sum(result.endpoints for result in results)
         quiet = all(result.applied.unchanged and not result.forgotten for result in results)
         level = logging.DEBUG if quiet else logging.INFO
         log.log(level, "proxy: synced %d services, %d endpoints in %.0f ms", services, endpoints, took_ms)
+
+
+def _merged(healths: Iterable[Mapping[int, ServiceHealth]]) -> dict[int, ServiceHealth]:
+    merged: dict[int, ServiceHealth] = {}
+    for each in healths:
+        for port, health in each.items():
+            other = merged.get(port, health)
+            merged[port] = max(health, other, key=lambda one: one.local_endpoints)
+    return merged
 
 
 async def _in_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -91,6 +91,10 @@ class ServicePort:
     affinity_s: int = 0  # how long a client stays with its endpoint; 0: no affinity
     balance: Balance = Balance.RANDOM
     endpoints: tuple[Endpoint, ...] = field(default=())
+    external_ips: tuple[IPAddress, ...] = ()  # addresses of others that this node answers for, sorted
+    load_balancer_ips: tuple[IPAddress, ...] = ()  # the same, given by a load balancer; sorted
+    source_ranges: tuple[IPNetwork, ...] = ()  # who may use the load balancer's; empty: everybody
+    health_check_node_port: int = 0  # where a load balancer asks for local endpoints; 0: nowhere
 
     @property
     def protocol(self) -> Protocol:
@@ -99,7 +103,17 @@ class ServicePort:
     @property
     def external(self) -> bool:
         """Whether anything but the cluster address leads here."""
-        return bool(self.node_port)
+        return bool(self.node_port or self.external_ips or self.load_balancer_ips)
+
+    @property
+    def open_addresses(self) -> tuple[IPAddress, ...]:
+        """The external addresses that everybody may use."""
+        return self.external_ips if self.source_ranges else self.external_addresses
+
+    @property
+    def external_addresses(self) -> tuple[IPAddress, ...]:
+        """Every address beside the cluster's that leads here at the service's own port."""
+        return (*self.external_ips, *self.load_balancer_ips)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +126,19 @@ class NodeNetwork:
     masquerade_mark: int = (
         1 << 14
     )  # the packet mark of traffic to masquerade; kubelet and others know this one
+    # Where node ports listen: on this node's addresses inside these. Empty: on all of them.
+    node_port_networks: tuple[IPNetwork, ...] = ()
+    localhost_node_ports: bool = False  # node ports on 127.0.0.1 too: needs route_localnet, IPv4 only
+    pod_ifname: str = ""  # what pods come in by, a closing + for any ending; wins over the cluster's network
+    node_ip: IPAddress | None = None  # the node's own; None: unknown
+    service_cidrs: tuple[IPNetwork, ...] = ()  # where cluster addresses come from; empty: unknown
+    tcp_liberal: bool = False  # conntrack lets out-of-window segments pass: then INVALID need not be dropped
+
+    @property
+    def pod_cidr(self) -> IPNetwork | None:
+        """What tells a pod's address from others; None when that is not known, or told by the interface."""
+        known = self.cluster_cidr is not None and self.cluster_cidr.prefixlen and not self.pod_ifname
+        return self.cluster_cidr if known else None
 
 
 @dataclass(frozen=True, slots=True, order=True)

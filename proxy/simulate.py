@@ -8,7 +8,7 @@ Source: iptables(8) for the order of tables and chains, iptables-extensions(8) f
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from fractions import Fraction
@@ -56,6 +56,7 @@ class Packet:
     destination: IPAddress
     protocol: Protocol
     port: int
+    ifname: str = ""  # what it came in by; empty for one that the node itself sends
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,29 @@ Outcome: TypeAlias = Arrives | Stopped
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """A rule that took the packet: the ``number``-th of its chain, from 1."""
+
+    table: str
+    chain: str
+    number: int
+    rule: Rule
+
+    def __str__(self) -> str:
+        return f"{self.table} {self.chain} {self.number}: {self.rule.text()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """One way that the packet may go, and how often out of 1 it does."""
+
+    outcome: Outcome
+    chance: Fraction
+    steps: tuple[Step, ...]
+    passed: int  # rules that were looked at on the way, taken or not
+
+
+@dataclass(frozen=True, slots=True)
 class _Walk:
     """One way through the rules so far."""
 
@@ -100,6 +124,8 @@ class _Walk:
     translated: bool = False
     masqueraded: bool = False
     stopped: Stopped | None = None
+    steps: tuple[Step, ...] = ()
+    passed: int = 0
 
 
 class _End(Enum):
@@ -119,11 +145,17 @@ def destinations(tables: Iterable[Table], packet: Packet, host: Host = Host()) -
 
 def chances(tables: Iterable[Table], packet: Packet, host: Host = Host()) -> Mapping[Outcome, Fraction]:
     """Return what may become of ``packet``, and how often out of 1."""
-    by_name = {table.name: table for table in tables}
     sums: dict[Outcome, Fraction] = defaultdict(Fraction)
-    for walk in _through_node(by_name, _Walk(packet, host)):
-        sums[_outcome(walk)] += walk.chance
+    for course in courses(tables, packet, host):
+        sums[course.outcome] += course.chance
     return dict(sums)
+
+
+def courses(tables: Iterable[Table], packet: Packet, host: Host = Host()) -> Iterator[Course]:
+    """Yield every way that ``packet`` may go, rule by rule."""
+    by_name = {table.name: table for table in tables}
+    for walk in _through_node(by_name, _Walk(packet, host)):
+        yield Course(_outcome(walk), walk.chance, walk.steps, walk.passed)
 
 
 def _outcome(walk: _Walk) -> Outcome:
@@ -160,21 +192,24 @@ def _hook(tables: Mapping[str, Table], name: str, hook: str, walk: _Walk) -> Ite
     if name not in tables:
         yield walk
         return
-    for _, after in _chain(tables[name], tables[name].hooks.get(hook, ()), walk):
+    for _, after in _chain(tables[name], hook, walk):
         yield after
 
 
-def _chain(table: Table, rules: Sequence[Rule], walk: _Walk) -> _Ends:
+def _chain(table: Table, name: str, walk: _Walk, start: int = 0) -> _Ends:
     """Yield every way ``walk`` can end this chain; a rule that holds sometimes is taken and passed by."""
-    for number, rule in enumerate(rules):
+    rules = table.hooks.get(name) or table.chains.get(name, ())
+    for number, rule in enumerate(rules[start:], start):
         share = _share(rule.matches, walk)
+        walk = replace(walk, passed=walk.passed + 1)
         if not share:
             continue
-        for end, after in _aim(table, rule.target, replace(walk, chance=walk.chance * share)):
+        steps = (*walk.steps, Step(table.name, name, number + 1, rule))
+        for end, after in _aim(table, rule.target, replace(walk, chance=walk.chance * share, steps=steps)):
             if end is _End.DECIDED or rule.target is Verdict.RETURN:
                 yield end, after
             else:
-                yield from _chain(table, rules[number + 1 :], after)
+                yield from _chain(table, name, after, number + 1)
         if share == 1:
             return
         walk = replace(walk, chance=walk.chance * (1 - share))
@@ -184,7 +219,7 @@ def _chain(table: Table, rules: Sequence[Rule], walk: _Walk) -> _Ends:
 def _aim(table: Table, target: Target, walk: _Walk) -> _Ends:
     match target:
         case Jump(chain):
-            yield from _chain(table, table.chains[chain], walk)
+            yield from _chain(table, chain, walk)
         case SetMark(bits):
             yield _End.FELL_THROUGH, replace(walk, mark=walk.mark | bits)
         case FlipMark(bits):
@@ -252,14 +287,22 @@ def _holds_for_state(match_: Match, walk: _Walk) -> bool:
             return packet.protocol is protocol and packet.port == port
         case Marked(bits, negated):
             return (walk.mark & bits == bits) != negated
-        case InState(states):
+        case InState(states, negated):
             now = {CtState.NEW, CtState.DNAT} if walk.translated else {CtState.NEW}
-            return not now.isdisjoint(states)
+            return now.isdisjoint(states) == negated
         case SeenWithin(name):
             return name in walk.host.remembered
-        case InInterface() | OutInterface():
-            raise ValueError(f"the simulator knows no interfaces: {match_}")
+        case InInterface(ifname, negated):
+            return _is_ifname(ifname, packet.ifname) != negated
+        case OutInterface():
+            raise ValueError(f"the simulator routes nothing: {match_}")
     raise AssertionError(match_)
+
+
+def _is_ifname(pattern: str, ifname: str) -> bool:
+    if pattern.endswith("+"):
+        return bool(ifname) and ifname.startswith(pattern[:-1])
+    return ifname == pattern
 
 
 def _is_kind(kind: AddressKind, ip: IPAddress, host: Host) -> bool:

@@ -7,18 +7,15 @@ needs no help: such a connection is reset and made anew.
 A flow is left alone as long as it goes to an endpoint that still serves, also one that policy or topology no
 longer choose, so a restart cuts nothing.
 
-Source: conntrack(8); Kubernetes issues 19029, 122740, 139628.
+Source: Kubernetes issues 19029, 122740, 139628.
 """
 
-import re
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 
 from kubenet.model.protocol import Protocol
 from proxy.policy import ServingPort
-from proxy.ports import IPAddress, ServicePortName, parse_ip
-
-_FIELD = re.compile(r"\b(src|dst|sport|dport)=(\S+)")
+from proxy.ports import IPAddress
 
 Socket = tuple[IPAddress, int]
 
@@ -38,50 +35,55 @@ class Flow:
         return (self.destination, self.port) != (self.answering, self.answering_port)
 
 
-def read_flows(text: str) -> frozenset[Flow]:
-    """Return the flows in the output of ``conntrack -L``; lines that say something else are skipped.
+@dataclass(frozen=True, slots=True)
+class UdpFrontends:
+    """Where UDP service ports answer, and who serves there. Flows can only become stale when this changes."""
 
-    An entry prints its addresses twice: as the client sent them, and as the answer comes back.
-    """
-    flows = set()
-    for line in text.splitlines():
-        fields = _FIELD.findall(line)
-        if [name for name, _ in fields] != ["src", "dst", "sport", "dport"] * 2:
-            continue
-        destination, answering = parse_ip(fields[1][1]), parse_ip(fields[4][1])
-        if destination and answering:
-            flows.add(Flow(destination, int(fields[3][1]), answering, int(fields[6][1])))
-    return frozenset(flows)
+    by_address: Mapping[Socket, frozenset[Socket]] = field(default_factory=dict)
+    by_node_port: Mapping[int, frozenset[Socket]] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.by_address)
+
+
+def udp_frontends(serving: Iterable[ServingPort]) -> UdpFrontends:
+    """Return the UDP part of ``serving``. Endpoints that serve while they terminate count."""
+    by_address: dict[Socket, frozenset[Socket]] = {}
+    by_node_port: dict[int, frozenset[Socket]] = {}
+    for port in (each.port for each in serving if each.port.protocol is Protocol.UDP):
+        alive = frozenset(e.socket for e in port.endpoints if e.ready or e.serving)
+        for ip in (port.cluster_ip, *port.external_addresses):
+            by_address[ip, port.port] = alive
+        if port.node_port:
+            by_node_port[port.node_port] = alive
+    return UdpFrontends(by_address, by_node_port)
 
 
 def stale_flows(
-    flows: Iterable[Flow], serving: Sequence[ServingPort], node_ips: Collection[IPAddress] = ()
+    flows: Iterable[Flow],
+    now: UdpFrontends,
+    before: UdpFrontends = UdpFrontends(),
+    node_ips: Collection[IPAddress] = (),
 ) -> frozenset[Flow]:
     """Return the flows to a service port that no endpoint of it answers.
 
-    ``node_ips`` are the node's own addresses: only there does an untranslated flow to a node port concern us.
+    ``before`` is what was served at the last look: a flow that was sent to what is no longer there, and goes
+    somewhere else than it was sent to, is stale as well. Node ports are the node's own, on ``node_ips``.
     """
-    ports = [each.port for each in serving if each.port.protocol is Protocol.UDP]
-    by_address = {(port.cluster_ip, port.port): port for port in ports}
-    by_node_port = {port.node_port: port for port in ports if port.node_port}
-    stale = set()
-    for flow in flows:
-        port = by_address.get((flow.destination, flow.port))
-        if port is None and (flow.translated or flow.destination in node_ips):
-            port = by_node_port.get(flow.port)
-        if port is None:
-            continue
-        alive = {endpoint.socket for endpoint in port.endpoints if endpoint.ready or endpoint.serving}
-        # Without any endpoint, an untranslated flow is one that is being refused: nothing to forget.
-        if (flow.answering, flow.answering_port) not in alive and (alive or flow.translated):
-            stale.add(flow)
-    return frozenset(stale)
+    return frozenset(flow for flow in flows if _is_stale(flow, now, before, node_ips))
 
 
-def udp_endpoints(serving: Iterable[ServingPort]) -> dict[ServicePortName, frozenset[Socket]]:
-    """Return who serves each UDP service port: flows can only become stale when this changes."""
-    return {
-        each.port.name: frozenset(e.socket for e in each.port.endpoints if e.ready or e.serving)
-        for each in serving
-        if each.port.protocol is Protocol.UDP
-    }
+def _is_stale(flow: Flow, now: UdpFrontends, before: UdpFrontends, node_ips: Collection[IPAddress]) -> bool:
+    alive = _alive(flow, now, node_ips)
+    if alive is None:
+        return flow.translated and _alive(flow, before, node_ips) is not None
+    # Without any endpoint, an untranslated flow is one that is being refused: nothing to forget.
+    return (flow.answering, flow.answering_port) not in alive and bool(alive or flow.translated)
+
+
+def _alive(flow: Flow, frontends: UdpFrontends, node_ips: Collection[IPAddress]) -> frozenset[Socket] | None:
+    """Return who serves where the flow was sent to; None if that is no service port."""
+    found = frontends.by_address.get((flow.destination, flow.port))
+    if found is None and flow.destination in node_ips:
+        found = frontends.by_node_port.get(flow.port)
+    return found

@@ -19,6 +19,8 @@ from kubenet.model.objects import (
     SliceEndpoint,
 )
 from kubenet.model.protocol import Protocol
+from proxy.clashes import without_clashes
+from proxy.externals import ExternalRules, externals
 from proxy.ports import (
     Balance,
     Endpoint,
@@ -51,6 +53,7 @@ class TrackRules:
     family: Family = 4
     default_balance: Balance = Balance.RANDOM
     service_cidrs: tuple[IPNetwork, ...] = ()  # empty: unknown, and then anything may be a cluster address
+    externals: ExternalRules = field(default=ExternalRules())
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,22 +75,70 @@ class _Findings:
         self.refused.append(Refused(subject, reason))
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What was found out from one Service and its slices."""
+
+    service: Service
+    slices: list[EndpointSlice]
+    tracked: Tracked
+
+
+class Tracker:
+    """Tracks again and again, and looks only at the Services that have changed, or whose slices have.
+
+    Objects that were taken in must not be changed afterwards; those of a cache never are.
+    """
+
+    def __init__(self, rules: TrackRules = TrackRules()) -> None:
+        self._rules = rules
+        self._known: dict[str, _Known] = {}
+
+    def track(self, services: Iterable[Service], slices: Iterable[EndpointSlice]) -> Tracked:
+        """Return the service ports that ``services`` and ``slices`` make, in the family of the rules."""
+        findings = _Findings()
+        by_service = _by_service(slices, findings)
+        before, self._known = self._known, {}
+        for service in sorted(services, key=_namespace_and_name):
+            key = service.metadata.key
+            found = _remembered(before.get(key), service, by_service.get(key, []), self._rules)
+            self._known[key] = found
+            findings.ports += found.tracked.service_ports
+            findings.refused += found.tracked.refused
+        unique, clashes = without_clashes(findings.ports)
+        return Tracked(unique, tuple(sorted({*findings.refused, *clashes})))
+
+
 def track(
     services: Iterable[Service], slices: Iterable[EndpointSlice], rules: TrackRules = TrackRules()
 ) -> Tracked:
     """Return the service ports that ``services`` and ``slices`` make, in the family of ``rules``."""
-    findings = _Findings()
+    return Tracker(rules).track(services, slices)
+
+
+def _by_service(slices: Iterable[EndpointSlice], findings: _Findings) -> dict[str, list[EndpointSlice]]:
     by_service: dict[str, list[EndpointSlice]] = defaultdict(list)
     for piece in filter(is_ours, slices):
-        if not piece.service_key:
+        key = piece.service_key
+        if not key:
             findings.refuse(f"EndpointSlice {piece.metadata.key}", f"carries no label {SERVICE_NAME_LABEL}")
-        by_service[piece.service_key].append(piece)
-    for service in services:
-        found = track_service(service, by_service.get(service.metadata.key, ()), rules)
-        findings.ports += found.service_ports
-        findings.refused += found.refused
-    unique = _without_clashes(sorted(findings.ports, key=lambda port: port.name.sort_key), findings)
-    return Tracked(unique, tuple(sorted(set(findings.refused))))
+        by_service[key].append(piece)
+    return by_service
+
+
+def _namespace_and_name(service: Service) -> tuple[str, str]:
+    return service.metadata.namespace, service.metadata.name
+
+
+def _remembered(
+    before: _Known | None, service: Service, slices: list[EndpointSlice], rules: TrackRules
+) -> _Known:
+    # Equal lists of the same objects compare by identity, so this costs next to nothing.
+    if before and before.service is service and before.slices == slices:
+        return before
+    found = track_service(service, slices, rules)
+    ports = tuple(sorted(found.service_ports, key=lambda port: port.name.sort_key))
+    return _Known(service, slices, Tracked(ports, found.refused))
 
 
 def track_service(service: Service, slices: Sequence[EndpointSlice], rules: TrackRules) -> Tracked:
@@ -98,13 +149,23 @@ def track_service(service: Service, slices: Sequence[EndpointSlice], rules: Trac
     if cluster_ip is None:
         return Tracked(refused=tuple(findings.refused))
     endpoints = _endpoints_by_port(slices, rules, findings)
+    outside = externals(service, rules.family, rules.externals, lambda why: findings.refuse(subject, why))
     for spec in service.spec.ports:
         reason = _why_not_port(spec)
         if reason:
             findings.refuse(f"{subject} port {spec.name or spec.port}", reason)
             continue
         port = _service_port(service, spec, cluster_ip, rules)
-        findings.ports.append(replace(port, endpoints=endpoints.get((spec.name, port.protocol), ())))
+        findings.ports.append(
+            replace(
+                port,
+                endpoints=endpoints.get((spec.name, port.protocol), ()),
+                external_ips=outside.external_ips,
+                load_balancer_ips=outside.load_balancer_ips,
+                source_ranges=outside.source_ranges,
+                health_check_node_port=outside.health_check_node_port,
+            )
+        )
     _refuse_unknown_balance(service, findings, subject)
     return Tracked(tuple(findings.ports), tuple(findings.refused))
 
@@ -259,20 +320,3 @@ def _merit(endpoint: Endpoint) -> tuple[bool, bool, bool, str, list[str], list[s
         sorted(endpoint.zone_hints),
         sorted(endpoint.node_hints),
     )
-
-
-def _without_clashes(ports: Sequence[ServicePort], findings: _Findings) -> tuple[ServicePort, ...]:
-    """Leave out what would answer where another already does: the first by name keeps the address."""
-    holders: dict[object, ServicePortName] = {}
-    kept = []
-    for port in ports:
-        places: list[object] = [port.name, (port.cluster_ip, port.protocol, port.port)]
-        if port.node_port:
-            places.append((port.protocol, port.node_port))
-        holder = next((holders[place] for place in places if place in holders), None)
-        if holder:
-            findings.refuse(f"Service port {port.name}", f"its address or port belongs to {holder} already")
-            continue
-        holders.update(dict.fromkeys(places, port.name))
-        kept.append(port)
-    return tuple(kept)

@@ -12,6 +12,8 @@ from functools import cache
 import msgspec
 import yaml
 
+from kubenet.apiserver import protobuf
+from kubenet.apiserver.protobuf import PROTOBUF_TYPE
 from kubenet.apiserver.status import bad_request, unsupported_media_type
 from kubenet.model.objects import Json, JsonValue
 from kubenet.model.resources import Resource
@@ -39,13 +41,16 @@ def decoded_table(body: bytes) -> Json:
 
 
 def decode_object(body: bytes, content_type: str) -> Json:
-    """Return the object that a client sent as JSON or YAML. Raises StatusError (400, 415)."""
+    """Return the object that a client sent as JSON, YAML or protobuf. Raises StatusError (400, 415)."""
     if content_type in ("", JSON_TYPE):
         value = decode_json(body)
     elif content_type in (YAML_TYPE, "application/x-yaml", "text/yaml"):
         value = decode_yaml(body)
+    elif content_type == PROTOBUF_TYPE:
+        value = protobuf.decode(body)
+        check_limits(value)
     else:
-        raise unsupported_media_type((JSON_TYPE, YAML_TYPE))
+        raise unsupported_media_type((JSON_TYPE, YAML_TYPE, PROTOBUF_TYPE))
     if not isinstance(value, dict):
         raise bad_request("couldn't get version/kind; json parse error: the body is not an object")
     return value

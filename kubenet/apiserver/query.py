@@ -8,6 +8,7 @@ import binascii
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 from typing import Protocol
 
 import msgspec
@@ -20,7 +21,14 @@ from kubenet.apiserver.selectors import (
     parse_field_selector,
     parse_label_selector,
 )
-from kubenet.apiserver.status import StatusError, bad_request, forbidden_field, invalid, unprocessable
+from kubenet.apiserver.status import (
+    StatusError,
+    bad_request,
+    forbidden_field,
+    invalid,
+    unprocessable,
+    unsupported,
+)
 from kubenet.apiserver.strategy import Kind
 from kubenet.model.objects import Json
 from kubenet.model.resources import Resource
@@ -221,6 +229,28 @@ def write_options(params: Params) -> WriteOptions:
     if dry_run not in ("", "All"):
         raise bad_request(f'Invalid value: "{dry_run}": dryRun must be All')
     return WriteOptions(dry_run=bool(dry_run))
+
+
+class FieldValidation(Enum):
+    """What happens to a body with fields that its kind does not have."""
+
+    IGNORE = "Ignore"
+    WARN = "Warn"
+    STRICT = "Strict"
+
+
+_OPTIONS = {"POST": "CreateOptions", "PUT": "UpdateOptions", "PATCH": "PatchOptions"}
+
+
+def field_validation(method: str, params: Params) -> FieldValidation:
+    """Return how strictly fields are checked; Warn unless said otherwise. Raises StatusError (422)."""
+    asked = params.get("fieldValidation", "") or FieldValidation.WARN.value
+    try:
+        return FieldValidation(asked)
+    except ValueError:
+        kind = _OPTIONS[method]
+        cause = unsupported("fieldValidation", asked, ("", *(one.value for one in FieldValidation)))
+        raise unprocessable(Resource("meta.k8s.io", "v1", kind.lower(), kind, False), "", [cause]) from None
 
 
 @dataclass(frozen=True, slots=True)

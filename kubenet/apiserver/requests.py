@@ -8,6 +8,7 @@ from aiohttp import web
 from kubenet.apiserver import codec, objects, query, subresources
 from kubenet.apiserver.cache import Cache
 from kubenet.apiserver.entries import Entry
+from kubenet.apiserver.fieldcheck import FieldCheck
 from kubenet.apiserver.patch import json_patch, merge_patch
 from kubenet.apiserver.reads import list_body, selected_entries
 from kubenet.apiserver.route import Target
@@ -78,14 +79,22 @@ class Requests:
     ) -> web.StreamResponse:
         """Answer a POST, PUT, PATCH or DELETE."""
         content_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        if request.method == "PATCH":
-            return await self._change(request.query, target, view, _patching(target, body, content_type))
         if request.method == "DELETE":
             return await self._delete(request.query, target, view, _delete_body(body, content_type))
-        sent = codec.decode_object(body, content_type)
-        if request.method == "PUT":
-            return await self._change(request.query, target, view, _replacement(target, sent))
-        return await self._post(request.query, target, view, sent)
+        fields = FieldCheck(target.body_kind, query.field_validation(request.method, request.query))
+        if request.method == "PATCH":
+            decide = _patching(target, body, content_type, fields)
+            response = await self._change(request.query, target, view, decide)
+        else:
+            sent = codec.decode_object(body, content_type)
+            fields.check_body(sent, body, content_type)
+            if request.method == "PUT":
+                response = await self._change(request.query, target, view, _replacement(target, sent))
+            else:
+                response = await self._post(request.query, target, view, sent)
+        for warning in fields.warnings:
+            response.headers.add("Warning", warning)
+        return response
 
     async def _post(self, params: Mapping[str, str], target: Target, view: View, sent: Json) -> web.Response:
         options = query.write_options(params)
@@ -153,7 +162,7 @@ def _replacement(target: Target, sent: Json) -> Decide:
     return lambda old: _updated(target, copied_table(sent), old)
 
 
-def _patching(target: Target, body: bytes, content_type: str) -> Decide:
+def _patching(target: Target, body: bytes, content_type: str, fields: FieldCheck) -> Decide:
     """Return the change that a PATCH asks for. Raises StatusError (400, 415)."""
     if content_type not in PATCHES:
         raise unsupported_media_type(PATCHES)
@@ -171,6 +180,7 @@ def _patching(target: Target, body: bytes, content_type: str) -> Decide:
             patched = merge_patch(base, patch)
         if not isinstance(patched, dict):
             raise bad_request("the patch does not leave an object")
+        fields.check_patched(patched, base, body)
         if target.subresource == "scale":
             return subresources.scaled(target.kind, old, patched)
         objects.fit_address(target.kind, patched, target.namespace, target.name)

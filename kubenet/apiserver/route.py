@@ -18,6 +18,7 @@ METHODS = {
     "binding": ("POST",),
     "eviction": ("POST",),
 }
+_BODY_KINDS = {"scale": "Scale", "binding": "Binding", "eviction": "Eviction"}
 COLLECTION_METHODS = ("GET", "POST", "DELETE")
 
 
@@ -29,6 +30,11 @@ class Target:
     namespace: str = ""
     name: str = ""
     subresource: str = ""
+
+    @property
+    def body_kind(self) -> str:
+        """The kind of the object that a request's body is."""
+        return _BODY_KINDS.get(self.subresource, self.kind.resource.kind)
 
     def check_method(self, method: str) -> None:
         """Refuse a method that this target does not know. Raises StatusError (405)."""

@@ -1,11 +1,54 @@
-"""``kubenet dns``: ask a DNS server."""
+"""``kubenet dns``: serve as a Corefile says, or ask a DNS server."""
+
+from pathlib import Path
 
 import click
 
 
-@click.group()
-def dns() -> None:
-    """Ask a DNS server."""
+@click.group(invoke_without_command=True)
+@click.option("--conf", type=click.Path(path_type=Path), help="The Corefile: serve what it describes.")
+@click.option(
+    "--dns.port", "port", default=53, show_default=True, help="The port of server blocks that name none."
+)
+@click.option(
+    "--kubeconfig",
+    type=click.Path(path_type=Path),
+    help="How to reach the API server; default: what the Corefile, the pod or KUBECONFIG says.",
+)
+@click.pass_context
+def dns(context: click.Context, conf: Path | None, port: int, kubeconfig: Path | None) -> None:
+    """Serve the cluster's names, or ask a DNS server.
+
+    Serve as a Corefile says, until SIGTERM; SIGUSR1 reads it again at once:
+
+        kubenet dns --conf /etc/coredns/Corefile
+    """
+    if context.invoked_subcommand is not None:
+        if conf is not None:
+            raise click.UsageError(
+                f"--conf serves; it does not go with {context.invoked_subcommand}", context
+            )
+        return
+    if conf is None:
+        raise click.UsageError("nothing to do: give --conf to serve, or a command such as query", context)
+    import asyncio
+
+    asyncio.run(_serve(conf, port, kubeconfig))
+
+
+async def _serve(conf: Path, port: int, kubeconfig: Path | None) -> None:
+    import asyncio
+    import os
+    import signal
+
+    from dns.daemon import ServeConfig, serve
+
+    loop = asyncio.get_running_loop()
+    stop, again = asyncio.Event(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGUSR1, again.set)
+    await serve(ServeConfig(conf, port, kubeconfig, environment=dict(os.environ)), stop, again)
 
 
 @dns.command()

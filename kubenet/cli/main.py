@@ -18,9 +18,13 @@ EXIT_INTERRUPTED = 130
 
 # name: (module, attribute, one line of help)
 COMMANDS = {
+    "agent": ("kubenet.cli.agent", "agent", "Serve the pod network of this node."),
     "apply": ("kubenet.cli.apply", "apply", "Create or change the objects of a manifest file."),
+    "cni": ("kubenet.cli.cni", "cni", "Drive CNI plugins as a container runtime does."),
     "demo": ("kubenet.cli.demo", "demo", "Boot a cluster, carry real traffic through it, tear it down."),
-    "dns": ("kubenet.cli.dns", "dns", "Ask a DNS server."),
+    "dns": ("kubenet.cli.dns", "dns", "Serve the cluster's names, or ask a DNS server."),
+    "proxy": ("kubenet.cli.proxy", "proxy", "Make Services reach their endpoints on this node."),
+    "ipam": ("kubenet.cli.ipam", "ipam", "Who holds which address on this node."),
     "lab": ("kubenet.cli.lab", "lab", "Clusters of network namespaces on this machine."),
 }
 

@@ -36,9 +36,9 @@ def removals(change: StateDiff, have: Numbered) -> list[Request]:
         if e.ifname in stays
     ]
     requests += [
-        codec.delete_route(route, stays[route.ifname])
+        codec.delete_route(route, stays.get(route.ifname, 0))
         for route in change.routes.removed.values()
-        if route.ifname in stays
+        if route.ifname in stays or not route.ifname
     ]
     requests += [
         codec.delete_address(stays[e.ifname], e.interface, ifname=e.ifname)
@@ -119,6 +119,7 @@ def names_used(change: StateDiff) -> set[str]:
         *(entry.ifname for entry in _new(change.neighbors)),
         *(entry.ifname for entry in _new(change.fdb)),
     }
+    used.discard("")  # of a route to nowhere
     return used.union(*({link.ifname} | stands_on(link) for link in _to_settle(change)))
 
 

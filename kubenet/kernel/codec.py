@@ -151,13 +151,13 @@ def new_route(route: Route, oif_index: int, *, replace: bool = False) -> Request
 
     Without ``replace`` a route to the same destination, whoever made it, is a refusal.
     """
-    what = f"add route to {route.destination} on {route.ifname}" + (
+    what = f"add route to {route.destination} on {route.ifname or 'no link'}" + (
         f" via {route.gateway}" if route.gateway else ""
     )
     return Request(
         uapi.RTM_NEWROUTE,
         _MAKE_SO if replace else _MAKE,
-        _route_body(route, oif_index, uapi.RTN_UNICAST),
+        _route_body(route, oif_index),
         what,
     )
 
@@ -165,7 +165,7 @@ def new_route(route: Route, oif_index: int, *, replace: bool = False) -> Request
 def delete_route(route: Route, oif_index: int) -> Request:
     """Delete exactly this route: its destination, link, gateway and protocol all have to agree."""
     what = f"delete route to {route.destination} on {route.ifname}"
-    return Request(uapi.RTM_DELROUTE, 0, _route_body(route, oif_index, uapi.RTN_UNICAST), what, _GONE)
+    return Request(uapi.RTM_DELROUTE, 0, _route_body(route, oif_index), what, _GONE)
 
 
 def get_routes() -> Request:
@@ -303,11 +303,11 @@ def _address_body(index: int, interface: IPInterface, flags: int) -> bytes:
     return body + attribute(uapi.IFA_LOCAL, packed) + attribute(uapi.IFA_ADDRESS, packed)
 
 
-def _route_body(route: Route, oif_index: int, kind: int) -> bytes:
+def _route_body(route: Route, oif_index: int) -> bytes:
     destination = route.destination
-    scope = (
-        uapi.RT_SCOPE_LINK if route.gateway is None and destination.version == 4 else uapi.RT_SCOPE_UNIVERSE
-    )
+    kind = uapi.RTN_UNREACHABLE if route.unreachable else uapi.RTN_UNICAST
+    on_link = route.gateway is None and destination.version == 4 and not route.unreachable
+    scope = uapi.RT_SCOPE_LINK if on_link else uapi.RT_SCOPE_UNIVERSE
     flags = uapi.RTNH_F_ONLINK if route.onlink else 0
     family = uapi.AF_INET if destination.version == 4 else uapi.AF_INET6
     body = RTMSG.pack(
@@ -317,7 +317,8 @@ def _route_body(route: Route, oif_index: int, kind: int) -> bytes:
         body += attribute(uapi.RTA_DST, destination.network_address.packed)
     if route.gateway is not None:
         body += attribute(uapi.RTA_GATEWAY, route.gateway.packed)
-    body += u32(uapi.RTA_OIF, oif_index)
+    if oif_index:
+        body += u32(uapi.RTA_OIF, oif_index)
     if route.source is not None:
         body += attribute(uapi.RTA_PREFSRC, route.source.packed)
     if route.mtu:

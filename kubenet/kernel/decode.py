@@ -38,6 +38,7 @@ from kubenet.model.links import (
 )
 
 _KINDS = {kind.value: kind for kind in LinkKind}
+_KNOWN_ROUTES = (uapi.RTN_UNICAST, uapi.RTN_UNREACHABLE)
 _LOOPBACK_ADDRESSES = (IPv4Interface("127.0.0.1/8"), IPv6Interface("::1/128"))
 
 Names = Mapping[int, str]
@@ -116,14 +117,17 @@ class RankedRoute:
 
 
 def route(body: bytes, names: Names) -> RankedRoute | None:
-    """Return the unicast route of the main table that an RTM_NEWROUTE tells."""
+    """Return the route of the main table, to a link or unreachable, that an RTM_NEWROUTE tells."""
     family, prefix_length, _, _, table, protocol, _, kind, flags = fixed_part(RTMSG, body)
     found = attributes(body, RTMSG.size)
     ifname = names.get(number_in(found, uapi.RTA_OIF))
     table = number_in(found, uapi.RTA_TABLE) or table
     if family not in (uapi.AF_INET, uapi.AF_INET6) or table != uapi.RT_TABLE_MAIN:
         return None
-    if ifname is None or kind != uapi.RTN_UNICAST or flags & uapi.RTM_F_CLONED:
+    unreachable = kind == uapi.RTN_UNREACHABLE
+    if unreachable:
+        ifname = ""  # IPv6 has it on the loopback, IPv4 on none
+    if ifname is None or kind not in _KNOWN_ROUTES or flags & uapi.RTM_F_CLONED:
         return None
     metrics = attributes(found[uapi.RTA_METRICS]) if uapi.RTA_METRICS in found else {}
     told = Route(
@@ -134,6 +138,7 @@ def route(body: bytes, names: Names) -> RankedRoute | None:
         source=_optional_ip(found, uapi.RTA_PREFSRC),
         protocol=protocol,
         mtu=number_in(metrics, uapi.RTAX_MTU),
+        unreachable=unreachable,
     )
     return RankedRoute(told, number_in(found, uapi.RTA_PRIORITY))
 
@@ -149,6 +154,14 @@ def neighbor(body: bytes, names: Names) -> Neighbor | None:
     if not state & uapi.NUD_PERMANENT or uapi.NDA_DST not in found:
         return None
     return Neighbor(ifname, _ip(found[uapi.NDA_DST]), octets.hex(":"))
+
+
+def silent_neighbor(body: bytes, names: Names, ifname: str) -> IPAddress | None:
+    """Return the address on ``ifname`` that the kernel looked for in vain, if an RTM_NEWNEIGH tells that."""
+    _, index, state, _, _ = fixed_part(NDMSG, body)
+    if not state & uapi.NUD_FAILED or names.get(index) != ifname:
+        return None
+    return _optional_ip(attributes(body, NDMSG.size), uapi.NDA_DST)
 
 
 def fdb(body: bytes, names: Names) -> FdbEntry | None:

@@ -96,6 +96,28 @@ def unpack(packet: bytes) -> Iterator[Message]:
         offset += (length + 3) & ~3
 
 
+def bodies(packet: bytes, sequence: int, into: list[bytes]) -> tuple[int, Message | None]:
+    """Append the bodies of a dump's messages; return all their flags together, and the message that ends it.
+
+    The same as ``unpack`` in half the time: a dump of a large overlay has 15,000 messages. Raises CodecError.
+    """
+    offset, end, all_flags, head = 0, len(packet), 0, _HEADER.size
+    unpack_from = _HEADER.unpack_from
+    while offset < end:
+        if end - offset < head:
+            raise CodecError(f"netlink: {end - offset} bytes at the end are no message")
+        length, kind, flags, number, _ = unpack_from(packet, offset)
+        if not head <= length <= end - offset:
+            raise CodecError(f"netlink: a message of {length} bytes in the {end - offset} that are left")
+        if number == sequence:  # else the answer to a request of before that nobody waited for
+            all_flags |= flags
+            if kind in (uapi.NLMSG_DONE, uapi.NLMSG_ERROR):
+                return all_flags, Message(kind, flags, number, packet[offset + head : offset + length])
+            into.append(packet[offset + head : offset + length])
+        offset += (length + 3) & ~3
+    return all_flags, None
+
+
 def attribute(kind: int, payload: bytes) -> bytes:
     """Return one attribute with its padding."""
     return _ATTRIBUTE.pack(4 + len(payload), kind) + payload + _PADDING[len(payload) & 3]

@@ -17,7 +17,17 @@ from typing import Self
 
 from kubenet.errors import KubenetError, TimedOut
 from kubenet.kernel import uapi
-from kubenet.kernel.netlink import Message, NetlinkError, Request, acknowledged, done, pack, refusal, unpack
+from kubenet.kernel.netlink import (
+    Message,
+    NetlinkError,
+    Request,
+    acknowledged,
+    bodies,
+    done,
+    pack,
+    refusal,
+    unpack,
+)
 from kubenet.kernel.netns import NetNs
 
 BATCH_BYTES = 32 * 1024  # far below the send buffer (208 KiB by default), beyond which a send is refused
@@ -34,10 +44,10 @@ class Resync(KubenetError):
     """The kernel had more to say than the socket could hold: what is known is stale, read all again."""
 
 
-def open_socket(netns: NetNs | None = None) -> socket.socket:
-    """Return a bound NETLINK_ROUTE socket that belongs to ``netns``; None is the calling thread's own."""
+def open_socket(netns: NetNs | None = None, protocol: int = uapi.NETLINK_ROUTE) -> socket.socket:
+    """Return a bound netlink socket that belongs to ``netns``; None is the calling thread's own."""
     family, kind = socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC
-    made = netns.socket(family, kind, uapi.NETLINK_ROUTE) if netns else socket.socket(family, kind)
+    made = netns.socket(family, kind, protocol) if netns else socket.socket(family, kind, protocol)
     try:
         made.setsockopt(uapi.SOL_NETLINK, uapi.NETLINK_CAP_ACK, 1)
         made.setsockopt(uapi.SOL_NETLINK, uapi.NETLINK_EXT_ACK, 1)
@@ -52,8 +62,8 @@ def open_socket(netns: NetNs | None = None) -> socket.socket:
 class NetlinkSocket:
     """A connection to the kernel's networking in one namespace. May be used by several threads."""
 
-    def __init__(self, netns: NetNs | None = None) -> None:
-        self._socket = open_socket(netns)
+    def __init__(self, netns: NetNs | None = None, protocol: int = uapi.NETLINK_ROUTE) -> None:
+        self._socket = open_socket(netns, protocol)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIMEVAL.pack(ANSWER_WITHIN_S, 0))
         self._lock = Lock()
         self._sequence = 0
@@ -84,16 +94,45 @@ class NetlinkSocket:
         if refused:
             raise refused[0]
 
-    def ask(self, request: Request) -> list[Message]:
+    def ask(self, request: Request, *, whole: bool = True) -> list[Message]:
         """Return what the kernel answers to a request that gets, once more when the tables moved meanwhile.
+
+        If it need not be ``whole``, what was heard at the first time is enough.
 
         Raises NetlinkError, Resync, TimedOut.
         """
         with self._lock:
             for _ in range(DUMP_TRIES):
-                if (answer := self._ask_once(request)) is not None:
+                if (answer := self._ask_once(request, whole=whole)) is not None:
                     return answer
         raise Resync(f"{request.what}: it changed during each of {DUMP_TRIES} readings")
+
+    def dump(self, request: Request) -> list[bytes]:
+        """Return the bodies of a dump's messages, read once more when the tables moved meanwhile.
+
+        Raises NetlinkError, Resync, TimedOut.
+        """
+        with self._lock:
+            for _ in range(DUMP_TRIES):
+                if (told := self._dump_once(request)) is not None:
+                    return told
+        raise Resync(f"{request.what}: it changed during each of {DUMP_TRIES} readings")
+
+    def _dump_once(self, request: Request) -> list[bytes] | None:
+        self._sequence += 1
+        self._socket.send(pack(request, self._sequence, 0))
+        told: list[bytes] = []
+        all_flags = 0
+        for datagram in self._datagrams(request.what):
+            flags, end = bodies(datagram, self._sequence, told)
+            all_flags |= flags
+            if end is None:
+                continue
+            code = done(end) if end.type == uapi.NLMSG_DONE else acknowledged(end)[0]
+            if code:
+                raise refusal(code, request.what)
+            break
+        return None if all_flags & uapi.NLM_F_DUMP_INTR else told
 
     def _send(self, batch: Sequence[Request]) -> list[NetlinkError]:
         """Send a batch and return what was refused and is not forgiven, in order."""
@@ -113,7 +152,7 @@ class NetlinkSocket:
                 break
         return refused
 
-    def _ask_once(self, request: Request) -> list[Message] | None:
+    def _ask_once(self, request: Request, *, whole: bool) -> list[Message] | None:
         """Return the answer; None when what was being read changed meanwhile."""
         self._sequence += 1
         wants_ack = 0 if request.flags & uapi.NLM_F_DUMP else uapi.NLM_F_ACK
@@ -133,10 +172,14 @@ class NetlinkSocket:
             answer.append(message)
         if code:
             raise refusal(code, request.what, said)
-        return None if interrupted else answer
+        return None if interrupted and whole else answer
 
     def _answers(self, what: str) -> Iterator[Message]:
         """Yield messages for as long as the caller wants more."""
+        for datagram in self._datagrams(what):
+            yield from unpack(datagram)
+
+    def _datagrams(self, what: str) -> Iterator[bytes]:
         while True:
             try:
                 datagram = self._socket.recv(LARGEST_DATAGRAM_BYTES)
@@ -147,7 +190,7 @@ class NetlinkSocket:
                     raise
                 self._drain()
                 raise Resync(f"{what}: answers of the kernel got lost", "read the state again") from error
-            yield from unpack(datagram)
+            yield datagram
 
     def _drain(self) -> None:
         """Throw away what is left: the kernel queues nothing more until an overrun socket is empty."""

@@ -9,26 +9,17 @@ Source: rtnetlink(7).
 """
 
 import errno
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from itertools import chain
 from types import MappingProxyType
-from typing import TypeVar
 
 from kubenet.errors import NotFound
 from kubenet.kernel import arrange, codec, decode
+from kubenet.kernel.dump import Dump
 from kubenet.kernel.netlink import NetlinkError
 from kubenet.kernel.netns import NetNs
 from kubenet.kernel.nlsocket import NetlinkSocket
-from kubenet.model.links import (
-    ROUTE_PROTOCOL,
-    IPNetwork,
-    Link,
-    LinkState,
-    Route,
-    StateDiff,
-)
-
-T = TypeVar("T")
+from kubenet.model.links import Link, LinkState, StateDiff
 
 _NONE: Mapping[str, NetNs] = MappingProxyType({})
 
@@ -57,20 +48,16 @@ class Rtnl(NetlinkSocket):
         Of the routes, those of the main table with one next hop; of neighbours and forwarding entries, the
         permanent ones; of the addresses, all that the kernel does not make itself when a link comes up.
         """
-        numbered = self.links()
-        names = decode.names_of(numbered.values())
-        links = {ifname: decode.with_names(entry, names) for ifname, entry in numbered.items()}
-        macs = {ifname: link.mac for ifname, link in links.items()}
-        addresses = _present(decode.address(m.body, names, macs) for m in self.ask(codec.get_addresses()))
-        routes = _present(decode.route(m.body, names) for m in self.ask(codec.get_routes()))
-        neighbors = _present(decode.neighbor(m.body, names) for m in self.ask(codec.get_neighbors()))
-        fdb = _present(decode.fdb(m.body, names) for m in self.ask(codec.get_fdb()))
-        return LinkState(
-            links=links,
-            addresses={entry: entry for entry in addresses},
-            routes=_preferred(routes),
-            neighbors={(entry.ifname, entry.ip): entry for entry in neighbors},
-            fdb={(entry.ifname, entry.mac): entry for entry in fdb},
+        return self.tables().state()
+
+    def tables(self) -> Dump:
+        """Return what the namespace holds, unread: its imprint tells quickly whether it has changed."""
+        return Dump(
+            self.links(),
+            self.dump(codec.get_addresses()),
+            self.dump(codec.get_routes()),
+            self.dump(codec.get_neighbors()),
+            self.dump(codec.get_fdb()),
         )
 
     def apply(self, change: StateDiff, namespaces: Mapping[str, NetNs] = _NONE) -> None:
@@ -110,21 +97,3 @@ def _peer_fd(link: Link, namespaces: Mapping[str, NetNs]) -> int | None:
     if link.peer.netns not in namespaces:
         raise NotFound(f"{link.ifname}: the namespace {link.peer.netns} of its peer is not known")
     return namespaces[link.peer.netns].fd
-
-
-def _present(entries: Iterable[T | None]) -> Iterator[T]:
-    return (entry for entry in entries if entry is not None)
-
-
-def _preferred(ranked: Iterable[decode.RankedRoute]) -> dict[IPNetwork, Route]:
-    """Return one route a destination: ours if there is one, else the one the kernel prefers."""
-    kept: dict[IPNetwork, decode.RankedRoute] = {}
-    for entry in ranked:
-        other = kept.get(entry.route.destination)
-        if other is None or _order(entry) < _order(other):
-            kept[entry.route.destination] = entry
-    return {destination: entry.route for destination, entry in kept.items()}
-
-
-def _order(entry: decode.RankedRoute) -> tuple[bool, int]:
-    return entry.route.protocol != ROUTE_PROTOCOL, entry.metric

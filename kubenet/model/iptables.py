@@ -181,9 +181,10 @@ class CtState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class InState:
-    """Packets of a connection in one of ``states``."""
+    """Packets of a connection in one of ``states``; negated: in none of them."""
 
     states: frozenset[CtState]
+    negated: bool = False
     rank: ClassVar[int] = 9
 
     def __post_init__(self) -> None:
@@ -191,7 +192,8 @@ class InState:
             raise ValueError("a rule for no connection state matches nothing")
 
     def text(self, _family: Family) -> str:
-        return f"-m conntrack --ctstate {','.join(s.value for s in CtState if s in self.states)}"
+        states = ",".join(state.value for state in CtState if state in self.states)
+        return f"-m conntrack {_bang(self.negated)}--ctstate {states}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -199,6 +199,8 @@ def _extension(clause: list[str]) -> Match:
             return Comment(words)
         case ["conntrack", "--ctstate", states]:
             return InState(frozenset(CtState(state) for state in states.split(",")))
+        case ["conntrack", "!", "--ctstate", states]:
+            return InState(frozenset(CtState(state) for state in states.split(",")), negated=True)
         case ["mark", *rest]:
             return _marked(rest)
         case ["addrtype", *rest]:

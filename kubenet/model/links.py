@@ -89,7 +89,10 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A route of the main table. Without a gateway the destination is on the link."""
+    """A route of the main table. Without a gateway the destination is on the link.
+
+    One that is ``unreachable`` has no link: whoever sends there is told so.
+    """
 
     destination: IPNetwork
     ifname: str
@@ -98,6 +101,7 @@ class Route:
     source: IPAddress | None = None
     protocol: int = ROUTE_PROTOCOL
     mtu: int = 0
+    unreachable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +140,10 @@ class LinkState:
     fdb: Mapping[FdbKey, FdbEntry] = field(default_factory=dict)
 
     def owned_by(self, ifnames: Collection[str]) -> "LinkState":
-        """Return the part on the devices ``ifnames``; of the routes, those with our protocol number."""
+        """Return the part on the devices ``ifnames``; of the routes, those with our protocol number.
+
+        The empty name stands for routes without a device.
+        """
         return LinkState(
             links={k: v for k, v in self.links.items() if k in ifnames},
             addresses={k: v for k, v in self.addresses.items() if v.ifname in ifnames},

@@ -13,6 +13,9 @@ import msgspec
 from kubenet.errors import KubenetError
 from kubenet.model.objects import Json, JsonValue
 
+NEWEST = "1.1.0"  # the newest version of the protocol that we speak as a runtime
+_ORDER = re.compile(r"\d+\.\d+\.\d+")
+
 SUFFIXES = (".conflist", ".conf", ".json")
 
 # A type is the name of a file in the plugin directory, and never a path to somewhere else (CVE-2021-20206).
@@ -30,6 +33,18 @@ class NetworkList:
     name: str
     cni_version: str
     plugins: tuple[Json, ...]
+    check_disabled: bool = False
+    gc_disabled: bool = False
+    inlined_only: bool = True  # plugins in the directory named after the network do not count
+
+    @property
+    def checkable(self) -> bool:
+        return not self.check_disabled and _at_least(self.cni_version, "0.4.0")
+
+    @property
+    def speaks_gc(self) -> bool:
+        # GC and STATUS came together.
+        return _at_least(self.cni_version, "1.1.0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +57,7 @@ class Attachment:
     pod_namespace: str
     pod_name: str
     pod_uid: str
+    more_args: tuple[tuple[str, str], ...] = ()  # further entries of CNI_ARGS
 
     def environment(self, command: str, cni_path: str) -> dict[str, str]:
         """Return what a plugin finds in its environment."""
@@ -51,7 +67,10 @@ class Attachment:
             "K8S_POD_NAME": self.pod_name,
             "K8S_POD_INFRA_CONTAINER_ID": self.container_id,
             "K8S_POD_UID": self.pod_uid,
+            **dict(self.more_args),
         }
+        if not self.pod_name:
+            args = dict(self.more_args)  # no Kubernetes here
         return {
             "CNI_COMMAND": command,
             "CNI_CONTAINERID": self.container_id,
@@ -70,6 +89,8 @@ def chosen_file(names: Iterable[str]) -> str | None:
 def parse_network(content: bytes, source: str) -> NetworkList:
     """Return the network that ``content`` describes; a single plugin is a list of one.
 
+    Of the versions that it offers, the newest that we speak counts.
+
     Raises NetworkConfigInvalid, naming ``source``.
     """
     try:
@@ -77,14 +98,49 @@ def parse_network(content: bytes, source: str) -> NetworkList:
         chain: tuple[Json, ...] = conf.plugins or (msgspec.json.decode(content, type=dict),)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise NetworkConfigInvalid(f"{source}: {error}", f"correct {source}") from None
-    if not conf.name or conf.plugins == ():
+    if not conf.name or (conf.plugins == () and conf.load_only_inlined_plugins):
         raise NetworkConfigInvalid(f"{source}: has no name or no plugins", f"correct {source}")
     for plugin in chain:
         if not _TYPE.fullmatch(str(plugin.get("type", ""))):
             raise NetworkConfigInvalid(
                 f"{source}: not a plugin type: {plugin.get('type')!r}", f"correct {source}"
             )
-    return NetworkList(conf.name, conf.cniVersion, chain)
+    return NetworkList(
+        conf.name,
+        newest_spoken((conf.cniVersion, *conf.cniVersions)) or conf.cniVersion,
+        chain,
+        _is_set(conf.disableCheck, f"{source}: disableCheck"),
+        _is_set(conf.disableGC, f"{source}: disableGC"),
+        conf.load_only_inlined_plugins,
+    )
+
+
+def newest_spoken(versions: Iterable[str]) -> str:
+    """Return the newest of ``versions`` that is not newer than ours; an empty string if all are."""
+    spoken = [version for version in versions if _ORDER.fullmatch(version) and not _newer(version)]
+    return max(spoken, key=_numbers, default="")
+
+
+def _newer(version: str) -> bool:
+    return _numbers(version) > _numbers(NEWEST)
+
+
+def _at_least(version: str, least: str) -> bool:
+    return _ORDER.fullmatch(version) is not None and _numbers(version) >= _numbers(least)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))
+
+
+def _is_set(value: bool | str, what: str) -> bool:
+    """Return a switch that may be written as a string, as libcni allows."""
+    words = {"true": True, "1": True, "false": False, "0": False, "": False}
+    if isinstance(value, bool):
+        return value
+    if value.lower() not in words:
+        raise NetworkConfigInvalid(f"{what}: {value!r} is neither true nor false")
+    return words[value.lower()]
 
 
 def plugin_stdin(
@@ -129,6 +185,10 @@ class _Conf(msgspec.Struct, frozen=True):
     name: str = ""
     cniVersion: str = "0.1.0"  # noqa: N815 - as CNI spells it
     plugins: tuple[dict[str, Any], ...] | None = None  # None: the file is one plugin's own configuration
+    cniVersions: tuple[str, ...] = ()  # noqa: N815
+    disableCheck: bool | str = False  # noqa: N815
+    disableGC: bool | str = False  # noqa: N815
+    load_only_inlined_plugins: bool = msgspec.field(name="loadOnlyInlinedPlugins", default=True)
 
 
 class _ErrorObject(msgspec.Struct, frozen=True):

@@ -228,6 +228,42 @@ def test_E10_the_daily_commands(kubectl: Kubectl) -> None:
     ]
 
 
+@every_version
+def test_B2_2_create_and_run_and_expose(kubectl: Kubectl) -> None:
+    """These send protobuf from 1.32 on, and JSON before."""
+    here = ("-n", "demo")
+    assert kubectl("create", "namespace", "demo") == "namespace/demo created\n"
+    kubectl(*here, "create", "configmap", "texts", "--from-literal=key=content")
+    kubectl(*here, "create", "secret", "generic", "hidden", "--from-literal=key=content")
+    kubectl(*here, "create", "service", "clusterip", "web", "--tcp=80:8080")
+    kubectl(*here, "create", "service", "nodeport", "outside", "--tcp=81")
+    kubectl(*here, "create", "serviceaccount", "robot")
+    kubectl(*here, "create", "deployment", "web", "--image=web:1", "--port=8080")
+    kubectl(*here, "run", "one", "--image=web:1", "--port=80", "--", "web", "-v")
+    assert kubectl(*here, "expose", "pod", "one", "--port=80") == "service/one exposed\n"
+    assert kubectl.get(*here, "configmap", "texts")["data"] == {"key": "content"}
+    assert kubectl.get(*here, "secret", "hidden")["data"] == {"key": "Y29udGVudA=="}
+    port = {"name": "80-8080", "protocol": "TCP", "port": 80, "targetPort": 8080}
+    assert kubectl.get(*here, "service", "web")["spec"]["ports"] == [port]
+    assert kubectl.get(*here, "service", "outside")["spec"]["ports"][0]["nodePort"] >= 30000
+    spec = kubectl.get(*here, "deployment", "web")["spec"]
+    assert (spec["replicas"], spec["template"]["spec"]["containers"][0]["image"]) == (1, "web:1")
+    assert kubectl.get(*here, "pod", "one")["spec"]["containers"][0]["args"] == ["web", "-v"]
+
+
+@on_path
+def test_B2_9_a_misspelt_field_is_refused(kubectl: Kubectl) -> None:
+    if kubectl.minor < 27:
+        pytest.skip("older ones look for misspelt fields themselves, in an OpenAPI document")
+    kubectl("create", "namespace", "demo")
+    misspelt = MANIFEST.replace("replicas: 2", "replicaz: 2")
+    refused = kubectl.run("apply", "-f", "-", stdin=misspelt)
+    assert 'strict decoding error: unknown field "spec.replicaz"' in refused.stderr
+    warned = kubectl.run("apply", "--validate=warn", "-f", "-", stdin=misspelt)
+    assert 'Warning: unknown field "spec.replicaz"' in warned.stderr
+    assert warned.returncode == 0
+
+
 @on_path
 def test_get_shows_the_usual_columns(kubectl: Kubectl) -> None:
     kubectl("apply", "-f", "-", stdin=MANIFEST)

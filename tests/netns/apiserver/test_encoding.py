@@ -11,11 +11,15 @@ import pytest
 from tests.netns.apiserver.server import (
     CONFIGMAPS,
     DEPLOYMENTS,
+    JSON,
+    JSON_PATCH,
     MERGE,
     NS,
     PODS,
     SERVICES,
+    STRATEGIC,
     Api,
+    Value,
     configmap,
     deployment,
     on_server,
@@ -105,6 +109,29 @@ def test_B2_1_clients_that_prefer_protobuf_get_json() -> None:
     on_server(case)
 
 
+PROTOBUF = "application/vnd.kubernetes.protobuf"
+# ConfigMap "a" of namespace "default" with key=value, as typed clients send it.
+CONFIGMAP_A = (
+    b"k8s\0\n\x0f\n\x02v1\x12\tConfigMap"
+    b"\x12\x24\n\x12\n\x01a\x12\0\x1a\x07default\x22\0B\0\x12\x0e\n\x03key\x12\x07content"
+)
+
+
+def test_B2_2_protobuf_goes_in_and_json_comes_out() -> None:
+    async def case(api: Api) -> None:
+        made = (await api.post(CONFIGMAPS, CONFIGMAP_A, type=PROTOBUF, accept=f"{PROTOBUF},{JSON}")).ok
+        assert (made["metadata"]["name"], made["data"]) == ("a", {"key": "content"})
+        changed = CONFIGMAP_A.replace(b"content", b"CONTENT")
+        assert (await api.put(f"{CONFIGMAPS}/a", changed, type=PROTOBUF)).ok["data"] == {"key": "CONTENT"}
+        (await api.post(SERVICES, CONFIGMAP_A, type=PROTOBUF)).refused(400, "BadRequest")
+        (await api.post(CONFIGMAPS, CONFIGMAP_A[:-1], type=PROTOBUF)).refused(400, "BadRequest")
+        options = b"k8s\0\n\x13\n\x02v1\x12\x0dDeleteOptions\x12\x02\x08\0"
+        (await api.delete(f"{CONFIGMAPS}/a", options, type=PROTOBUF)).ok  # noqa: B018 (asserts)
+        await api.until_gone(f"{CONFIGMAPS}/a")
+
+    on_server(case)
+
+
 def test_B2_4_yaml_goes_in_and_out() -> None:
     async def case(api: Api) -> None:
         text = b"metadata:\n  name: a\ndata:\n  day: '2020-01-01'\n  text: |\n    two\n    lines\n"
@@ -122,7 +149,7 @@ def test_B2_7_media_types_that_nobody_speaks_are_refused() -> None:
         (await api.get(CONFIGMAPS, accept="text/html")).refused(406, "NotAcceptable")
         only_table_v9 = "application/json;as=Table;v=v9;g=meta.k8s.io"
         (await api.get(CONFIGMAPS, accept=only_table_v9)).refused(406, "NotAcceptable")
-        for kind in ("text/plain", "application/vnd.kubernetes.protobuf", "application/json-patch+json"):
+        for kind in ("text/plain", "application/json-patch+json"):
             reply = await api.post(CONFIGMAPS, configmap("a"), type=kind)
             assert "application/json, application/yaml" in reply.refused(415, "UnsupportedMediaType")
 
@@ -229,7 +256,9 @@ def test_A5_what_is_no_request_is_refused_and_harms_nobody(request_bytes: bytes)
                     connection.sendall(request_bytes)
                     connection.shutdown(socket.SHUT_WR)
                     return connection.recv(100)
-                except ConnectionError:
+                except TimeoutError:
+                    raise
+                except OSError:  # hung up before all of it was sent
                     return b""
 
         answer = await asyncio.to_thread(send)
@@ -267,6 +296,59 @@ def test_paths_that_lead_nowhere(path: str, code: int) -> None:
         writer.close()
         assert answer.split()[1] == str(code)
         assert json.loads(answer.partition("\r\n\r\n")[2])["kind"] == "Status"
+
+    on_server(case)
+
+
+def test_B2_9_unknown_and_duplicate_fields() -> None:
+    async def case(api: Api) -> None:
+        wrong = json.dumps(deployment("a", bogus=1)).replace(
+            '"bogus": 1', '"bogus": 1, "paused": true, "paused": true'
+        )
+        strict = await api.post(DEPLOYMENTS, wrong.encode(), fieldValidation="Strict")
+        assert strict.refused(400, "BadRequest") == (
+            'Deployment in version "v1" cannot be handled as a Deployment: strict decoding error:'
+            ' unknown field "spec.bogus", duplicate field "spec.paused"'
+        )
+        warned = await api.post(DEPLOYMENTS, wrong.encode())
+        assert warned.status == 201
+        assert warned.headers["Warning"] == '299 - "unknown field \\"spec.bogus\\""'
+        again = wrong.replace('"name": "a"', '"name": "b"').encode()
+        ignored = await api.post(DEPLOYMENTS, again, fieldValidation="Ignore")
+        assert (ignored.status, "Warning" in ignored.headers) == (201, False)
+        (await api.post(DEPLOYMENTS, deployment("c"), fieldValidation="Loud")).refused(422, "Invalid")
+
+    on_server(case)
+
+
+@pytest.mark.parametrize(
+    ("media_type", "patch"),
+    [
+        pytest.param(MERGE, {"data": {"x": "y"}, "bogus": 1}, id="merge patch"),
+        pytest.param(STRATEGIC, {"bogus": 1}, id="strategic merge patch"),
+        pytest.param(JSON_PATCH, [{"op": "add", "path": "/bogus", "value": 1}], id="JSON patch"),
+    ],
+)
+def test_B2_9_unknown_fields_in_a_patch(media_type: str, patch: Value) -> None:
+    async def case(api: Api) -> None:
+        await api.post(CONFIGMAPS, configmap("a"))
+        strict = await api.patch(f"{CONFIGMAPS}/a", patch, media_type, fieldValidation="Strict")
+        assert 'strict decoding error: unknown field "bogus"' in strict.refused(422, "Invalid")
+        assert "bogus" not in (await api.get(f"{CONFIGMAPS}/a")).ok
+        warned = await api.patch(f"{CONFIGMAPS}/a", patch, media_type)
+        assert (warned.status, warned.headers["Warning"]) == (200, '299 - "unknown field \\"bogus\\""')
+
+    on_server(case)
+
+
+def test_B2_9_subresources_have_fields_of_their_own() -> None:
+    async def case(api: Api) -> None:
+        await api.post(DEPLOYMENTS, deployment("a"))
+        scale = {"spec": {"replicas": 3}}
+        done = await api.patch(f"{DEPLOYMENTS}/a/scale", scale, fieldValidation="Strict")
+        assert done.ok["spec"] == {"replicas": 3}
+        wrong = await api.patch(f"{DEPLOYMENTS}/a/scale", {"spec": {"size": 3}}, fieldValidation="Strict")
+        assert 'unknown field "spec.size"' in wrong.refused(422, "Invalid")
 
     on_server(case)
 

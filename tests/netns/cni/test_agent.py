@@ -35,7 +35,7 @@ from kubenet.model.resources import NODES
 from kubenet.store.memory import MemoryStore
 from tests.netns.cni.conftest import LabNode, NodeMaker, Pin, observe
 from tests.netns.cni.test_dataplane import reaches
-from tests.unit.cni.fakes import Faults, FaultyStore, Killed
+from tests.unit.cni.fakes import FakeKernel, FakePublisher, Faults, FaultyStore, Killed
 
 pytestmark = pytest.mark.netns
 
@@ -81,7 +81,8 @@ class FaultyWires(KernelWires):
 def faulty(node: LabNode, faults: Faults) -> Attachments:
     """The heart of an agent of this node, with faults."""
     store = FaultyStore(node.config.state_dir / "attachments", faults)
-    attachments = Attachments(store, lambda: FaultyWires(node.netns, faults))
+    publisher = FakePublisher(FakeKernel(), faults)
+    attachments = Attachments(store, lambda: FaultyWires(node.netns, faults), publisher)
     attachments.open(node.net.pod_cidrs, PodWiring(1450))
     return attachments
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from cni.network import PeerGuard
 from cni.overlay import NodeNet
 from cni.plan import Wiring
 from kubenet.kernel import codec, iptables
@@ -175,10 +176,18 @@ def test_a_pod_cannot_forge_packets_of_others_through_the_tunnel(
         calling.sendto(attack, (target, 8472))
         with pytest.raises(TimeoutError):
             listening.recv(100)
-        for node in node_pair:  # the attack itself works, where the guard is away
+        for node in node_pair:  # the attack itself works, where the guards are away
+            node.stop()
+            _unguard(node)
             iptables.restore(node.netns, "*raw\n:KUBENET-GUARD - [0:0]\nCOMMIT\n")
         calling.sendto(attack, (target, 8472))
         assert listening.recvfrom(100)[1][0] == "10.244.1.99"
+
+
+def _unguard(node: LabNode) -> None:
+    guard = PeerGuard(node.netns)
+    guard.remove()
+    guard.close()
 
 
 def test_pods_may_use_the_tunnels_port_among_themselves(node_pair: tuple[LabNode, LabNode], pin: Pin) -> None:

@@ -10,7 +10,7 @@ from kubenet.kernel.netns import NetNs
 from kubenet.kernel.run import run
 from kubenet.model.iptables import OneIn, Rule, TableWrite, Verdict, render_restore
 from kubenet.model.iptables_save import read_rule, read_save
-from proxy.apply_iptables import Iptables, IptablesBackend, KernelIptables
+from proxy.apply_iptables import Iptables, IptablesBackend, KernelIptables, remove_rules
 from proxy.backend import Applied
 from proxy.policy import Locality, serve
 from proxy.ports import Endpoint, NodeNetwork, ServicePort, ServicePortName
@@ -150,6 +150,39 @@ def test_A7_row74_P2_what_others_did_is_seen_and_mended(
     assert backend.apply(serving).written
     assert read_save(flavour.save("nat")) == whole
     assert world.connect(world.client, "10.96.0.1").backend in ("10.244.1.2", "10.244.1.3")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param("-t filter -F FORWARD", id="filter: jumps flushed"),
+        pytest.param("-t filter -F", id="filter: all flushed"),
+        pytest.param("-t nat -F KUBE-IP-10.96.1.0-28", id="nat: a part of the dispatch flushed"),
+        pytest.param("-t nat -D KUBE-POSTROUTING 1", id="nat: one shared rule deleted"),
+    ],
+)
+def test_A7_row74_every_table_and_the_fanned_out_dispatch_are_mended(
+    world: World, flavour: NamedIptables, damage: str
+) -> None:
+    many = [web(2, name=f"s{number}", ip=f"10.96.1.{number}") for number in range(1, 100)]
+    serving = serve([*many, web(name="empty", ip="10.96.2.1")], Locality("here"))
+    backend = backend_of(flavour)
+    backend.apply(serving)
+    whole = [read_save(flavour.save(table)) for table in ("nat", "filter")]
+    run([flavour.name, *damage.split()], netns=world.node)
+    assert backend.drifted()
+    assert backend.apply(serving).written
+    assert [read_save(flavour.save(table)) for table in ("nat", "filter")] == whole
+    assert backend.drifted() == []
+
+
+def test_A6_row66_everything_of_ours_can_be_taken_out_again(programs: Iptables) -> None:
+    empty = {table: read_save(programs.save(table))[table].chains for table in ("nat", "filter")}
+    many = [web(2, name=f"s{number}", ip=f"10.96.1.{number}") for number in range(1, 100)]
+    backend_of(programs).apply(serve(many, Locality("here")))
+    assert remove_rules(programs, 4) > 200
+    assert {table: read_save(programs.save(table))[table].chains for table in ("nat", "filter")} == empty
+    assert remove_rules(programs, 4) == 0
 
 
 def test_A7_row77_rules_of_others_stay_where_they_are(flavour: Iptables) -> None:

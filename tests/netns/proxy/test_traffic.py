@@ -1,5 +1,6 @@
 """What the rules do to real connections."""
 
+import socket
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -8,9 +9,10 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
+from kubenet.kernel.run import run
 from kubenet.model.protocol import Protocol
 from proxy.apply_iptables import IptablesBackend, KernelIptables
-from proxy.apply_stale import FlowKeeper
+from proxy.apply_stale import FlowKeeper, KernelFlows
 from proxy.policy import Locality, ServingPort, serve
 from proxy.ports import Balance, NodeNetwork, ServicePort, ServicePortName, TrafficPolicy
 from tests.netns.proxy.world import (
@@ -221,7 +223,7 @@ def test_A3_row28_udp_without_endpoints_is_refused(world: World, apply: Apply) -
 def test_A5_row48_a_client_that_keeps_its_socket_follows_the_endpoints(world: World, apply: Apply) -> None:
     servers = world.udp_servers()
     client = world.udp_client(world.client, "10.96.0.10", 53)
-    keeper = FlowKeeper(world.node, 4)
+    keeper = FlowKeeper(KernelFlows(world.node, 4))
 
     def change(*lasts: int) -> int:
         apply(dns(*lasts))
@@ -235,6 +237,53 @@ def test_A5_row48_a_client_that_keeps_its_socket_follows_the_endpoints(world: Wo
     assert ask(client, servers) == backend_ip(3)
     assert change() == 1  # row 50: also when nobody is left
     assert ask(client, servers, SILENCE_S) == ""
+
+
+def test_A5_row51_a_flow_begun_before_anybody_served_is_forgotten(world: World, apply: Apply) -> None:
+    servers = world.udp_servers()
+    keeper = FlowKeeper(KernelFlows(world.node, 4))
+    apply()  # the service is not known yet, so its packets leave as they came
+    client = world.udp_client(world.client, "10.96.0.10", 53)
+    assert ask(client, servers, SILENCE_S) == ""
+    apply(dns(2))
+    assert keeper.forget(serving(dns(2))) == 1
+    assert ask(client, servers) == backend_ip(2)
+
+
+def test_A5_row50_flows_of_a_deleted_service_and_by_node_port_are_forgotten(
+    world: World, apply: Apply
+) -> None:
+    servers = world.udp_servers()
+    keeper = FlowKeeper(KernelFlows(world.node, 4))
+    port = replace(dns(2), node_port=30053)
+    apply(port)
+    keeper.forget(serving(port))
+    by_address = world.udp_client(world.client, "10.96.0.10", 53)
+    by_node_port = world.udp_client(world.outside, NODE, 30053)
+    assert [ask(by_address, servers), ask(by_node_port, servers)] == [backend_ip(2)] * 2
+    apply(replace(port, endpoints=endpoints(3)))
+    assert keeper.forget(serving(replace(port, endpoints=endpoints(3)))) == 2
+    assert [ask(by_address, servers), ask(by_node_port, servers)] == [backend_ip(3)] * 2
+    apply()
+    assert keeper.forget(()) == 2
+    assert ask(by_address, servers, SILENCE_S) == ""
+    by_node_port.send(b"who?")
+    with pytest.raises(ConnectionRefusedError):
+        by_node_port.recv(64)
+
+
+def test_A5_row54_tcp_is_never_cut(world: World, apply: Apply) -> None:
+    apply(web(2))
+    keeper = FlowKeeper(KernelFlows(world.node, 4))
+    keeper.forget(serving(web(2), dns(2)))
+    with world.node.socket(socket.AF_INET, socket.SOCK_STREAM) as client:
+        client.connect((VIP, 80))
+        before = run(["conntrack", "-L", "-p", "tcp"], netns=world.node).stdout
+        apply(web(3))
+        keeper.forget(serving(web(3), dns(3)))
+        assert run(["conntrack", "-L", "-p", "tcp"], netns=world.node).stdout.count(b"tcp") == before.count(
+            b"tcp"
+        )
 
 
 def test_A7_row72_no_connection_fails_while_endpoints_change(

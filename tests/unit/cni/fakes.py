@@ -1,13 +1,13 @@
 """A kernel, a store and callers that hold a world, and that can be told to fail or to die at a step."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cni.plan import PodNet, new_pod_state, node_state, pod_state
 from cni.server import CallerGone
 from cni.spec import CniError, Code
-from ipam.record import AllocationRecord
+from ipam.record import AllocationRecord, HostPort
 from ipam.store import RecordStore, StoreFailed
 from kubenet.errors import KubenetError
 from kubenet.kernel.netlink import refusal
@@ -53,10 +53,11 @@ class FakeKernel:
     pods: dict[int, dict[str, LinkState]] = field(default_factory=dict)
     homes: dict[str, tuple[int, str]] = field(default_factory=dict)  # where the other end of a link is
     down: set[str] = field(default_factory=set)
+    ports: dict[str, tuple[HostPort, ...]] = field(default_factory=dict)  # by the pod they lead to
 
     @property
     def is_clean(self) -> bool:
-        return not self.node and not any(self.pods.values())
+        return not self.node and not self.ports and not any(self.pods.values())
 
     def delete(self, host_ifname: str) -> None:
         if host_ifname in self.node:
@@ -119,6 +120,40 @@ class FakeWires:
         for part in self._kernel.pods.get(netns.inode, {}).values():
             state = state.union(part)
         return state
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    def _step(self, step: str) -> None:
+        self._faults.pass_by(step, refusal(16, step))  # EBUSY
+
+
+class FakePublisher:
+    """``cni.publish.Publisher`` upon a fake kernel."""
+
+    def __init__(self, kernel: FakeKernel, faults: Faults) -> None:
+        self._ports = kernel.ports
+        self._faults = faults
+
+    def take_over(self, records: Iterable[AllocationRecord]) -> None:
+        self._ports.clear()
+        self._ports.update({r.host_ifname: r.host_ports for r in records if r.host_ports})
+
+    def publish(self, record: AllocationRecord) -> None:
+        if record.host_ports:
+            self._step("publish")
+            self._ports[record.host_ifname] = record.host_ports
+
+    def withdraw(self, host_ifname: str) -> None:
+        if host_ifname in self._ports:
+            self._step("withdraw")
+            del self._ports[host_ifname]
+
+    def missing(self, record: AllocationRecord) -> list[str]:
+        return [] if self._ports.get(record.host_ifname, ()) == record.host_ports else ["a port is missing"]
+
+    def restore(self) -> None:
+        """Nobody else changes this kernel."""
 
     def close(self) -> None:
         """Nothing to close."""

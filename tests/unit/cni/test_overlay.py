@@ -9,7 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cni.overlay import NodeNet, Skipped, Tunnel, compile_overlay, node_net, peers_of, pod_mtu
+from cni.overlay import (
+    NodeNet,
+    Skipped,
+    Tunnel,
+    compile_overlay,
+    node_net,
+    on_link,
+    own_ranges,
+    peers_of,
+    pod_mtu,
+)
 from kubenet.model.objects import Node
 from tests.unit.cni.test_plan import told
 
@@ -76,6 +86,28 @@ def test_all_nodes_agree_on_the_mac_address_of_a_tunnel_end() -> None:
     assert [entry.mac for entry in seen_by_others.fdb.values()] == [own]
     assert [entry.mac for entry in seen_by_others.neighbors.values()] == [own]
     assert int(own[:2], 16) & 0b11 == 0b10
+
+
+def test_a_peer_that_is_near_is_a_next_hop_and_keeps_its_place_in_the_tunnel() -> None:
+    far = NodeNet("far", ip_address("10.9.9.9"), (ip_network("10.244.9.0/24"), ip_network("fd00:9::/64")))
+    near = NodeNet("near", ip_address("172.30.0.2"), (ip_network("10.244.2.0/24"), ip_network("fd00:2::/64")))
+    own = NodeNet("own", ip_address("172.30.0.1"), (ip_network("10.244.1.0/24"), ip_network("fd00:1::/64")))
+    direct = on_link([near, far], [ip_network("172.30.0.0/16"), ip_network("fe80::/64")])
+    assert direct == {"near"}
+    state = compile_overlay(own, [near, far], TUNNEL, direct)
+    ways = {str(destination): route.ifname for destination, route in state.routes.items()}
+    assert ways == {
+        "10.244.2.0/24": "eth0",
+        "fd00:2::/64": "kubenet.1",  # its next hop would be of the other family
+        "10.244.9.0/24": "kubenet.1",
+        "fd00:9::/64": "kubenet.1",
+    }
+    assert state.fdb == compile_overlay(own, [near, far], TUNNEL).fdb
+
+
+def test_a_node_refuses_what_is_for_addresses_of_its_own_that_no_pod_has() -> None:
+    (route,) = own_ranges(net(1)).routes.values()
+    assert (str(route.destination), route.ifname, route.unreachable) == ("10.244.1.0/24", "", True)
 
 
 @pytest.mark.parametrize(

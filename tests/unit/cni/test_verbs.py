@@ -15,7 +15,15 @@ from ipam.pool import AddressTaken, PoolExhausted
 from ipam.store import StoreFailed
 from kubenet.errors import KubenetError, NotFound, TimedOut
 from kubenet.kernel.netns import NetNs
-from tests.unit.cni.fakes import FakeCaller, FakeKernel, FakeNetNs, FakeWires, Faults, FaultyStore
+from tests.unit.cni.fakes import (
+    FakeCaller,
+    FakeKernel,
+    FakeNetNs,
+    FakePublisher,
+    FakeWires,
+    Faults,
+    FaultyStore,
+)
 
 NODE_INODE = 4711
 POD = {"CNI_CONTAINERID": "c1", "CNI_NETNS": "/netns/1", "CNI_IFNAME": "eth0"}
@@ -28,7 +36,9 @@ class Node:
         self.kernel = FakeKernel()
         self.faults = Faults()
         self.attachments = Attachments(
-            FaultyStore(directory, self.faults), lambda: FakeWires(self.kernel, self.faults)
+            FaultyStore(directory, self.faults),
+            lambda: FakeWires(self.kernel, self.faults),
+            FakePublisher(self.kernel, self.faults),
         )
         if opened:
             self.attachments.open([ip_network("10.244.1.0/29")], PodWiring(1450))

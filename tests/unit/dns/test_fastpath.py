@@ -225,7 +225,7 @@ def test_the_table_is_bounded_by_what_exists() -> None:
         cluster.send(query(NAME, number))
         cluster.send(query(in_random_case(names.from_text(NAME), number * 7919)))
         cluster.send(query(NAME, opt=b"\0\0\x29" + struct.pack("!H", number) + bytes(6)))
-    fast = cluster.responder._fast
+    fast = cluster.responder.fast
     assert len(fast) <= 4
     assert len(fast._soa) <= 5
     assert len(fast._opts) <= 64

@@ -21,6 +21,7 @@ from dns.forward import (
     Upstream,
     ask_of,
 )
+from dns.health import Manners, Policy
 from dns.wire import CD, QR, RA, RD, TC, Edns, Query, Question, Rcode, RType
 
 NAME = names.from_text("www.example.com")
@@ -340,3 +341,77 @@ def test_the_edns_of_a_client_decides_what_is_asked() -> None:
     assert ask_of(Query(1, RD, question, None), question).dnssec_ok is None
     assert ask_of(Query(1, RD, question, Edns(4096)), question).dnssec_ok is False
     assert ask_of(Query(1, RD, question, Edns(4096, dnssec_ok=True)), question).dnssec_ok is True
+
+
+def mannered(manners: Manners, servers: int = 3) -> Forwarder[str]:
+    upstreams = [Upstream(ip_address(f"192.0.2.{n + 1}")) for n in range(servers)]
+    return Forwarder(upstreams, Dice(), Patience(try_s=1.0, tries=1), manners)
+
+
+def first_asked(asker: Forwarder[str], now: float, count: int) -> list[str]:
+    """Return whom each of ``count`` different questions goes to first."""
+    asked = []
+    for n in range(count):
+        ask = Ask(Question(names.from_text(f"{now}-{n}.example"), RType.A), RD, None)
+        asked.append(str(udp(asker.ask(ask, "w", now, stream=False)).upstream.address)[-1])
+    return asked
+
+
+def test_P6_the_policies_choose_who_is_asked_first() -> None:
+    assert first_asked(mannered(Manners(Policy.SEQUENTIAL)), 0.0, 4) == ["1", "1", "1", "1"]
+    assert first_asked(mannered(Manners(Policy.ROUND_ROBIN)), 0.0, 4) == ["1", "2", "3", "1"]
+    assert set(first_asked(mannered(Manners(Policy.RANDOM)), 0.0, 50)) == {"1", "2", "3"}
+
+
+def test_P6_a_server_that_fails_is_not_asked_until_it_answers_a_probe() -> None:
+    asker = mannered(Manners(Policy.SEQUENTIAL, max_fails=2, probe_s=0.5))
+    first_asked(asker, 0.0, 2)
+    asker.expire(1.0)
+    assert asker.health.is_down(0)
+    assert first_asked(asker, 1.0, 2) == ["2", "2"]
+    assert asker.busy
+    (probe,) = [each for each in asker.expire(1.6) if isinstance(each, SendUdp)]
+    assert probe.upstream.address == ip_address("192.0.2.1")
+    assert probe.message[12:] == b"\0\0\x02\0\x01"
+    assert asker.received(probe.attempt, b"nonsense", 1.7) == []
+    answer = probe.message[:2] + struct.pack("!5H", QR | RA | Rcode.REFUSED, 1, 0, 0, 0) + probe.message[12:]
+    assert asker.received(probe.attempt, answer, 1.7) == [Close(probe.attempt)]
+    assert first_asked(asker, 1.8, 1) == ["1"]
+
+
+def test_P6_probes_go_on_and_leave_nothing_behind() -> None:
+    asker = mannered(Manners(Policy.SEQUENTIAL, max_fails=1, probe_s=0.5), servers=1)
+    first_asked(asker, 0.0, 1)
+    asker.expire(1.0)
+    opened: set[int] = set()
+    for step in range(10):
+        for action in asker.expire(1.6 + step):
+            if isinstance(action, SendUdp):
+                opened.add(action.attempt)
+            elif isinstance(action, Close):
+                opened.discard(action.attempt)
+        assert len(opened) == 1
+
+
+@pytest.mark.parametrize("fail_fast", [pytest.param(False, id="somebody"), pytest.param(True, id="nobody")])
+def test_P6_when_all_are_down_the_configuration_says_who_is_asked(fail_fast: bool) -> None:
+    asker = mannered(Manners(Policy.SEQUENTIAL, max_fails=1, fail_fast=fail_fast), servers=1)
+    first_asked(asker, 0.0, 1)
+    asker.expire(1.0)
+    (action,) = asker.ask(ASK, "w", 1.1, stream=False)
+    assert isinstance(action, Deliver if fail_fast else SendUdp)
+
+
+def test_P6_force_tcp_asks_over_tcp_at_once() -> None:
+    asker = mannered(Manners(force_tcp=True))
+    assert isinstance(asker.ask(ASK, "w", 0.0, stream=False)[0], SendTcp)
+
+
+def test_P6_a_cut_answer_is_fetched_whole_and_is_better_than_nothing() -> None:
+    asker = mannered(Manners(whole=True), servers=1)
+    sent = udp(asker.ask(ASK, "w", 0.0, stream=False))
+    cut = sent.message[:2] + struct.pack("!5H", QR | RA | RD | TC, 1, 0, 0, 0) + sent.message[12:]
+    again = tcp(asker.received(sent.attempt, cut, 0.1))
+    given = delivered(asker.failed(again.attempt, 0.2))
+    assert given.reply is not None
+    assert given.reply.truncated

@@ -53,7 +53,7 @@ class FakeKernel:
 @pytest.fixture
 def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeKernel], NetlinkSocket]:
     def connected(kernel: FakeKernel) -> NetlinkSocket:
-        monkeypatch.setattr(nlsocket, "open_socket", lambda _: kernel)
+        monkeypatch.setattr(nlsocket, "open_socket", lambda *_: kernel)
         return NetlinkSocket()
 
     return connected
@@ -87,6 +87,12 @@ def test_a_dump_that_is_always_interrupted_is_given_up(connect: Connect) -> None
     with pytest.raises(Resync, match="list links: it changed during each of 10 readings"):
         connect(kernel).ask(codec.get_links())
     assert kernel.sends == DUMP_TRIES
+
+
+def test_A5_row53_what_an_interrupted_dump_told_is_enough_for_whoever_says_so(connect: Connect) -> None:
+    kernel = FakeKernel(lambda _, seq: dump(seq, uapi.NLM_F_DUMP_INTR))
+    assert [message.body for message in connect(kernel).ask(codec.get_links(), whole=False)] == [LINK]
+    assert kernel.sends == 1
 
 
 def test_a_dump_that_fails_at_its_end_is_a_refusal(connect: Connect) -> None:

@@ -109,3 +109,29 @@ def test_addresses_of_a_result_lose_their_prefix_lengths() -> None:
         "fd00::2",
     ]
     assert addresses_of({}) == []
+
+
+@pytest.mark.parametrize(
+    ("versions", "chosen"),
+    [
+        pytest.param('"cniVersion":"1.0.0","cniVersions":["0.4.0","1.1.0"]', "1.1.0", id="the newest"),
+        pytest.param(
+            '"cniVersion":"1.0.0","cniVersions":["0.4.0","9.0.0"]', "1.0.0", id="not one of the future"
+        ),
+        pytest.param('"cniVersion":"0.3.1"', "0.3.1", id="one alone"),
+        pytest.param('"cniVersions":["0.4.0"]', "0.4.0", id="no cniVersion"),
+    ],
+)
+def test_V2_the_newest_version_that_we_speak_is_chosen(versions: str, chosen: str) -> None:
+    content = f'{{{versions},"name":"n","plugins":[{{"type":"a"}}]}}'.encode()
+    assert parse_network(content, "f").cni_version == chosen
+
+
+def test_L1_switches_may_be_words() -> None:
+    conf = parse_network(
+        b'{"cniVersion":"1.1.0","name":"n","disableCheck":"true","disableGC":true,"plugins":[{"type":"a"}]}',
+        "f",
+    )
+    assert (conf.check_disabled, conf.gc_disabled) == (True, True)
+    with pytest.raises(NetworkConfigInvalid, match="disableGC"):
+        parse_network(b'{"name":"n","disableGC":"perhaps","plugins":[{"type":"a"}]}', "f")

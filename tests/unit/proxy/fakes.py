@@ -8,6 +8,7 @@ from kubenet.errors import ProgramFailed
 _BUILT_IN = {
     "nat": ("PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"),
     "filter": ("INPUT", "FORWARD", "OUTPUT"),
+    "mangle": ("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"),
 }
 _TARGET = re.compile(r"-j (\S+)")
 _OF_THE_KERNEL = re.compile(r"[A-Z]+")  # ACCEPT, DNAT, MARK ...

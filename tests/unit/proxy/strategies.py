@@ -64,7 +64,7 @@ def _matches(family: Family) -> st.SearchStrategy[Match]:
         st.builds(DestinationPort, st.sampled_from(Protocol), _ports),
         st.builds(DestinationKind, st.sampled_from(AddressKind), _bools),
         st.builds(SourceKind, st.sampled_from(AddressKind), _bools),
-        st.builds(InState, st.frozensets(st.sampled_from(CtState), min_size=1)),
+        st.builds(InState, st.frozensets(st.sampled_from(CtState), min_size=1), _bools),
         st.builds(Marked, _bits, _bools),
         st.builds(OneIn, st.integers(2, 5000)),
         st.builds(EveryNth, st.integers(2, 5000)),

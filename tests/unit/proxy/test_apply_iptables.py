@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from kubenet.errors import KubenetError, ProgramFailed
 from proxy.apply_iptables import IptablesBackend
 from proxy.backend import Applied
-from proxy.compile_iptables import chain_name
 from proxy.policy import Locality, ServingPort, serve
 from proxy.ports import Endpoint, NodeNetwork, ServicePort, ServicePortName
+from proxy.service_rules import chain_name
 from tests.unit.proxy.fakes import FakeIptables
 from tests.unit.proxy.strategies import clusters
 
@@ -55,7 +55,7 @@ def test_the_first_sync_writes_everything_and_hooks_it_in_once(
     applied = backend.apply(serving(web(2, 3)))
     assert applied.observed
     assert applied.written > 10
-    for table, chain, jumps in [("nat", "PREROUTING", 1), ("nat", "OUTPUT", 1), ("filter", "FORWARD", 3)]:
+    for table, chain, jumps in [("nat", "PREROUTING", 1), ("nat", "OUTPUT", 1), ("filter", "FORWARD", 4)]:
         assert len(kernel.tables[table][chain]) == jumps
 
 

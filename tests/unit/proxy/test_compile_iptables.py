@@ -8,9 +8,10 @@ import pytest
 
 from kubenet.model.iptables import EveryNth, Jump, OneIn, Table, first_write, render_restore
 from kubenet.model.protocol import Protocol
-from proxy.compile_iptables import chain_name, compile_iptables, is_service_chain
+from proxy.compile_iptables import compile_iptables, is_service_chain
 from proxy.policy import Locality, serve
 from proxy.ports import Balance, Endpoint, NodeNetwork, ServicePort, ServicePortName, TrafficPolicy
+from proxy.service_rules import chain_name
 
 NETWORK = NodeNetwork(4, ip_network("10.244.0.0/16"))
 HERE = Locality("here")

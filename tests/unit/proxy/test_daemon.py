@@ -16,6 +16,7 @@ from proxy.backend import Applied, Backend
 from proxy.daemon import FamilySync, ProxyConfig, ProxySync
 from proxy.policy import Locality, ServingPort
 from proxy.ports import NodeNetwork
+from proxy.status import Status, StatusConfig
 from proxy.track import TrackRules
 from tests.unit.proxy.fakes import FakeIptables
 from tests.unit.proxy.objects import endpoint_slice, service
@@ -178,3 +179,30 @@ def test_A2_row25_ipv6_is_served_when_its_pod_network_is_known() -> None:
     assert [network.family for network in ProxyConfig("here").networks] == [4]
     six = IPv6Network("fd00:244::/48")
     assert [n.family for n in ProxyConfig("here", cluster_cidr_v6=six).networks] == [4, 6]
+
+
+def test_A6_row59_a_change_during_the_first_familys_sync_waits_on_in_the_second(
+    cluster: Cluster, clock: HandClock
+) -> None:
+    status = Status([4, 6], StatusConfig(patience_s=60), clock)
+
+    class Changing(SlowBackend):
+        """A kernel in whose time something changes."""
+
+        def apply(self, serving: Sequence[ServingPort]) -> Applied:
+            clock.monotonic_s += 1
+            status.changed(None)
+            clock.monotonic_s += 1
+            return Applied()
+
+    four = FamilySync(TrackRules(4), Locality("here"), Changing(), NoFlows())
+    six = FamilySync(
+        TrackRules(6), Locality("here"), IptablesBackend(FakeIptables(), NodeNetwork(6)), NoFlows()
+    )
+    syncer = ProxySync(
+        [four, six], lambda: cluster.services, lambda: cluster.slices, 30.0, clock=clock, status=status
+    )
+    asyncio.run(syncer.sync())
+    assert status.vitals.healthz(clock.monotonic(), clock.now())[0] == 200
+    clock.monotonic_s += 60
+    assert status.vitals.well(clock.monotonic()) == {4: False, 6: False}

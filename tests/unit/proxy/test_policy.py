@@ -4,10 +4,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import ip_address
 
+import msgspec
 import pytest
 
-from proxy.policy import Locality, Refusal, Way, serve_port
+from kubenet.model.objects import Service
+from proxy.policy import Locality, Refusal, Way, serve, serve_port
 from proxy.ports import Endpoint, ServicePort, ServicePortName, TrafficPolicy
+from proxy.track import track
+from tests.unit.proxy.objects import backend, endpoint_slice
 
 CLUSTER, LOCAL = TrafficPolicy.CLUSTER, TrafficPolicy.LOCAL
 REJECT, DROP = Refusal.REJECT, Refusal.DROP
@@ -152,6 +156,27 @@ def test_the_external_policy_means_nothing_without_an_external_address() -> None
 )
 def test_A3_row35_row36_hints(endpoints: Sequence[Endpoint], expected: list[int]) -> None:
     assert lasts(serve_port(port(endpoints), HERE).cluster) == expected
+
+
+@pytest.mark.parametrize("words", ["PreferClose", "PreferSameZone", "PreferSameNode"])
+def test_A3_row37_traffic_distribution_without_hints_changes_nothing(words: str) -> None:
+    """The endpoint controller makes hints of it; the proxy follows those alone."""
+    body = {
+        "metadata": {"name": "web", "namespace": "demo"},
+        "spec": {
+            "clusterIP": "10.96.0.1",
+            "ports": [{"name": "http", "port": 80}],
+            "trafficDistribution": words,
+        },
+    }
+    near, far = backend("10.244.1.2", node="here"), backend("10.244.1.3", node="far")
+    tracked = track([msgspec.convert(body, Service)], [endpoint_slice(near, far)])
+    (served,) = serve(tracked.service_ports, Locality("here", "z1"))
+    assert [str(endpoint.ip) for endpoint in served.cluster] == ["10.244.1.2", "10.244.1.3"]
+    hinted = endpoint_slice(backend("10.244.1.2", zones=["z1"]), backend("10.244.1.3", zones=["z2"]))
+    tracked = track([msgspec.convert(body, Service)], [hinted])
+    (served,) = serve(tracked.service_ports, Locality("here", "z1"))
+    assert [str(endpoint.ip) for endpoint in served.cluster] == ["10.244.1.2"]
 
 
 def test_A3_row36_without_a_zone_label_zone_hints_are_ignored() -> None:

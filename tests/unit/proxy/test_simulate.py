@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kubenet.model.iptables import InInterface, Rule, Table, Verdict
+from kubenet.model.iptables import OutInterface, Rule, Table, Verdict
 from kubenet.model.protocol import Protocol
-from proxy.compile_iptables import chain_name, compile_iptables
+from proxy.compile_iptables import compile_iptables
 from proxy.policy import Locality, Refusal, ServingPort, Way, serve
 from proxy.ports import IPAddress, NodeNetwork, ServicePort, TrafficPolicy
+from proxy.service_rules import chain_name
 from proxy.simulate import Arrives, Host, Outcome, Packet, Stopped, chances, destinations
 from tests.unit.proxy.strategies import NODE_IPS, clusters
 
@@ -29,7 +30,7 @@ NODE = NODE_IPS[0]
 OUTSIDE = ip_address("203.0.113.7")
 SOURCES = (POD, BACKEND, NODE, OUTSIDE)
 
-LAW = settings(max_examples=30, deadline=None)
+LAW = settings(max_examples=20, deadline=None)
 STOPPED = {Refusal.REJECT: Stopped.REJECTED, Refusal.DROP: Stopped.DROPPED}
 
 
@@ -135,6 +136,6 @@ def test_A2_row17_node_ports_do_not_listen_on_loopback(cluster: tuple[ServicePor
 
 
 def test_the_simulator_refuses_what_it_cannot_know() -> None:
-    table = Table("nat", hooks={"PREROUTING": (Rule((InInterface("eth0"),), Verdict.ACCEPT),)})
-    with pytest.raises(ValueError, match="knows no interfaces"):
+    table = Table("nat", hooks={"PREROUTING": (Rule((OutInterface("eth0"),), Verdict.ACCEPT),)})
+    with pytest.raises(ValueError, match="routes nothing"):
         destinations([table], Packet(POD, BACKEND, Protocol.TCP, 80))

@@ -1,0 +1,163 @@
+"""Keeps what upstream servers answered, as long as it may be kept. *Pure*: the time comes in.
+
+Only forwarded answers are kept: our own names have a store behind them and need no cache. The time is
+monotonic, so that a clock that is set neither lengthens nor shortens a life; what is given out never has a
+longer TTL than it came with. An answer past its life may still be given, with TTL 0, while it is asked for
+again (``serve_stale``).
+
+Source: RFC 2308 (denials by SOA), RFC 8767 (stale answers), RFC 4035 section 4.6 (DO and CD are in the key);
+manual page of the plugin cache of CoreDNS.
+"""
+
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from dns.forward import Ask
+from dns.names import is_in
+from dns.relay import UpstreamReply
+from dns.settings import CacheConfig
+from dns.wire import CD, RD, Question, Rcode, RType
+
+Key: TypeAlias = tuple[Question, bool, bool]  # the name in lower case; DO; CD
+
+_TTL_BEFORE_CONTENT = 6  # the TTL's 4 bytes and the length's 2 stand before the content
+
+
+@dataclass(slots=True)
+class _Kept:
+    reply: UpstreamReply
+    at: float
+    ttl_s: int
+    asked: int = 0
+    counting_since: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """What was kept; ``refresh`` says that it should be asked for again, soon or already late."""
+
+    reply: UpstreamReply
+    refresh: bool
+
+
+@dataclass(slots=True)
+class CacheCounters:
+    """What happened; the names are those of CoreDNS's metrics."""
+
+    hits_success: int = 0
+    hits_denial: int = 0
+    misses: int = 0
+    served_stale: int = 0
+    prefetches: int = 0
+    evictions: int = 0
+
+
+class ReplyCache:
+    """The answers of one server block."""
+
+    def __init__(self, config: CacheConfig) -> None:
+        self.counters = CacheCounters()
+        self._config = config
+        self._success: dict[Key, _Kept] = {}  # the one asked longest ago first
+        self._denial: dict[Key, _Kept] = {}
+
+    def __len__(self) -> int:
+        return len(self._success) + len(self._denial)
+
+    @property
+    def entries(self) -> tuple[int, int]:
+        """How many answers and how many denials are kept."""
+        return len(self._success), len(self._denial)
+
+    def get(self, ask: Ask, now: float) -> Hit | None:
+        """Return what is known of ``ask``."""
+        key = _key(ask)
+        kept = self._success.get(key) or self._denial.get(key)
+        left_s = kept.at + kept.ttl_s - now if kept else 0.0
+        if kept is None or left_s <= -self._config.stale_s:
+            self.counters.misses += 1
+            return None
+        self._note_hit(key)
+        if left_s <= 0:
+            self.counters.served_stale += 1
+            return Hit(_aged(kept.reply, kept.ttl_s, kept.ttl_s), refresh=True)
+        return Hit(_aged(kept.reply, int(now - kept.at), kept.ttl_s), self._prefetches(kept, left_s, now))
+
+    def _note_hit(self, key: Key) -> None:
+        table = self._success if key in self._success else self._denial
+        table[key] = table.pop(key)
+        if table is self._success:
+            self.counters.hits_success += 1
+        else:
+            self.counters.hits_denial += 1
+
+    def _prefetches(self, kept: _Kept, left_s: float, now: float) -> bool:
+        config = self._config
+        if not config.prefetch:
+            return False
+        if now - kept.counting_since > config.prefetch_within_s:
+            kept.asked, kept.counting_since = 0, now
+        kept.asked += 1
+        due = kept.asked >= config.prefetch and left_s <= kept.ttl_s * config.prefetch_share
+        self.counters.prefetches += due
+        return due
+
+    def put(self, ask: Ask, reply: UpstreamReply, now: float) -> None:
+        """Remember ``reply``, if it may be."""
+        name = ask.question.name
+        if not self._config.takes(name) or not ask.flags & RD or reply.truncated:
+            return
+        denial = _is_denial(reply)
+        ttl_s = self._life_s(reply, denial)
+        refused = self._config.no_denial if denial else self._config.no_success
+        if ttl_s <= 0 or any(is_in(name, zone) for zone in refused):
+            return
+        key = _key(ask)
+        self._success.pop(key, None)
+        self._denial.pop(key, None)
+        table = self._denial if denial else self._success
+        table[key] = _Kept(reply, now, ttl_s, counting_since=now)
+        if len(table) > (self._config.denial if denial else self._config.success):
+            del table[next(iter(table))]
+            self.counters.evictions += 1
+
+    def _life_s(self, reply: UpstreamReply, denial: bool) -> int:
+        """Return how long ``reply`` may be kept; 0: not at all."""
+        config = self._config
+        if reply.rcode == Rcode.SERVFAIL:
+            return int(config.servfail_s)
+        if reply.rcode not in (Rcode.NOERROR, Rcode.NXDOMAIN):
+            return 0
+        if denial:
+            told = _denial_ttl_s(reply)
+            return 0 if told is None else min(max(told, config.denial_least_s), config.denial_ttl_s)
+        least = min((span.ttl_s for span in reply.records if span.section < 2), default=0)
+        return min(max(least, config.success_least_s), config.success_ttl_s)
+
+
+def _key(ask: Ask) -> Key:
+    return ask.question, bool(ask.dnssec_ok), bool(ask.flags & CD)
+
+
+def _is_denial(reply: UpstreamReply) -> bool:
+    return reply.rcode != Rcode.NOERROR or not any(span.section == 0 for span in reply.records)
+
+
+def _denial_ttl_s(reply: UpstreamReply) -> int | None:
+    """Return how long the SOA record lets a denial live; without one it may not be kept."""
+    for span in reply.records:
+        if span.section == 1 and span.rtype == RType.SOA and span.end - span.rdata_at > 4:
+            minimum_s = int.from_bytes(reply.message[span.end - 4 : span.end], "big")
+            return min(span.ttl_s, minimum_s)
+    return None
+
+
+def _aged(reply: UpstreamReply, age_s: int, life_s: int) -> UpstreamReply:
+    """Return the reply with the TTLs that are left after ``age_s``."""
+    message = bytearray(reply.message)
+    for span in reply.records:
+        # A TTL with the top bit set counts as 0 (RFC 2181 section 8).
+        ttl_s = 0 if span.ttl_s >> 31 else max(0, min(span.ttl_s, life_s) - age_s)
+        at = span.rdata_at - _TTL_BEFORE_CONTENT
+        message[at : at + 4] = ttl_s.to_bytes(4, "big")
+    return replace(reply, message=bytes(message))

@@ -1,0 +1,58 @@
+"""Watches what of the cluster DNS needs to know."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias, TypeVar
+
+from dns.feed import ClusterFeed
+from kubenet.client.cache import Change
+from kubenet.client.informer import Informer
+from kubenet.client.transport import ApiClient
+from kubenet.model.objects import EndpointSlice, KubeObject, Namespace, Pod, Service
+from kubenet.model.resources import ENDPOINTSLICES, NAMESPACES, PODS, SERVICES, Resource
+
+ObjectT = TypeVar("ObjectT", bound=KubeObject)
+Informers: TypeAlias = list[Informer[Service] | Informer[EndpointSlice] | Informer[Namespace] | Informer[Pod]]
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which objects to follow."""
+
+    pods: bool = False
+    endpoints: bool = True
+    labels: str = ""  # a selector of Services
+    namespaces: frozenset[str] = frozenset()  # none: all
+
+
+def follow(client: ApiClient, feed: ClusterFeed, poke: Callable[[], None], scope: Scope) -> Informers:
+    """Return the informers, not yet running, that tell ``feed`` all there is; ``poke`` after each word."""
+
+    def shown(key: str) -> bool:
+        return not scope.namespaces or key.partition("/")[0] in scope.namespaces
+
+    def informer(
+        resource: Resource,
+        type_: type[ObjectT],
+        take: Callable[[str, ObjectT | None], None],
+        labels: str = "",
+    ) -> Informer[ObjectT]:
+        made = Informer(client, resource, type_, label_selector=labels)
+
+        def changed(change: Change[ObjectT]) -> None:
+            if shown(change.key):
+                take(change.key, change.new)
+                poke()
+
+        made.on_change(changed)
+        return made
+
+    informers: Informers = [
+        informer(SERVICES, Service, feed.service, scope.labels),
+        informer(NAMESPACES, Namespace, feed.namespace),
+    ]
+    if scope.endpoints:
+        informers.append(informer(ENDPOINTSLICES, EndpointSlice, feed.endpoint_slice))
+    if scope.pods:
+        informers.append(informer(PODS, Pod, feed.pod))
+    return informers

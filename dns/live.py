@@ -1,0 +1,179 @@
+"""A configuration at work: its server blocks with their caches and their sockets to upstream servers.
+
+A change of configuration makes a new one of these; the old one finishes what waits for upstream servers.
+"""
+
+import asyncio
+import logging
+import random
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from dns import names
+from dns.cache import ReplyCache
+from dns.client import parse_server
+from dns.cluster import ClusterNames
+from dns.forward import Ask, Forwarder, Patience, Upstream
+from dns.health import Manners
+from dns.relay import UpstreamReply
+from dns.respond import Forwarding
+from dns.settings import Block, ForwardTo, Hosts, Kubernetes
+from dns.site import Part, Site
+from dns.transports import Reply
+from dns.upstream import SocketFactory, UpstreamSockets
+from dns.wire import RD, Question, RType
+from kubenet.errors import InvalidInput
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiter:
+    """Who waits for an upstream server; ``waiting`` None: the cache alone does."""
+
+    ask: Ask
+    waiting: Forwarding | None = None
+    reply: Reply | None = None
+
+
+class LivePart:
+    """One server block, with what of it is no pure function."""
+
+    def __init__(self, block: Block, cluster: ClusterNames | None, open_socket: SocketFactory) -> None:
+        zone = cluster.feed.zone if cluster else None
+        self.cluster = cluster
+        self.part = Part(block, zone, any_of, _host_lines(block.hosts) if block.hosts else ())
+        self.cache = ReplyCache(block.cache) if block.cache else None
+        self._loop = asyncio.get_running_loop()
+        self.forwarders: list[Forwarder[Waiter]] = []
+        self._routes: list[UpstreamSockets[Waiter]] = []
+        self._said_looping = False
+        for to in block.forwards:
+            forwarder: Forwarder[Waiter] = _forwarder(to, whole=self.cache is not None)
+            self.forwarders.append(forwarder)
+            self._routes.append(UpstreamSockets(forwarder, open_socket, self._deliver, self._refuse))
+
+    def start(self) -> None:
+        """Follow the cluster, and look for a loop."""
+        if self.cluster:
+            self.part.responder.move(self.cluster.feed.zone, tuple(self.cluster.feed.zone.services))
+            self.cluster.watchers.append(self.part.responder.move)
+        if self.part.block.loop and self._routes:
+            label = names.prefixed(secrets.token_hex(16).encode())
+            self.part.probe = label + self.part.block.zones[0]
+            probe = Ask(Question(self.part.probe, RType.HINFO), RD, None)
+            self._routes[0].ask(probe, Waiter(probe), stream=False)
+
+    def stop(self) -> None:
+        """Close all sockets; who still waits is not answered."""
+        if self.cluster and self.part.responder.move in self.cluster.watchers:
+            self.cluster.watchers.remove(self.part.responder.move)
+        for route in self._routes:
+            route.close()
+
+    def forward(self, route: int, waiting: Forwarding, reply: Reply) -> None:
+        """Answer from the cache, or ask."""
+        hit = self.cache.get(waiting.ask, self._loop.time()) if self.cache is not None else None
+        if hit is None:
+            self._routes[route].ask(waiting.ask, Waiter(waiting.ask, waiting, reply), stream=waiting.stream)
+            return
+        reply(self.part.responder.complete(waiting, hit.reply))
+        if hit.refresh:
+            self._routes[route].ask(waiting.ask, Waiter(waiting.ask), stream=False)
+
+    def _deliver(self, waiter: Waiter, reply: UpstreamReply | None) -> None:
+        if self.part.looping and not self._said_looping:
+            self._said_looping = True
+            log.error("dns: forward: what is asked upstream comes back here; such names are SERVFAIL now")
+        if reply and self.cache is not None:
+            self.cache.put(waiter.ask, reply, self._loop.time())
+        if waiter.waiting and waiter.reply:
+            waiter.reply(self.part.responder.complete(waiter.waiting, reply))
+
+    def _refuse(self, waiter: Waiter) -> None:
+        if waiter.waiting and waiter.reply:
+            waiter.reply(self.part.responder.refuse(waiter.waiting))
+
+
+class Live:
+    """All server blocks of one configuration."""
+
+    def __init__(
+        self,
+        blocks: Sequence[Block],
+        clusters: Mapping[Kubernetes, ClusterNames],
+        open_socket: SocketFactory,
+    ) -> None:
+        self.blocks = tuple(blocks)
+        self.parts = [
+            LivePart(block, clusters[block.kubernetes] if block.kubernetes else None, open_socket)
+            for block in blocks
+        ]
+        self._by_part = {id(each.part): each for each in self.parts}
+
+    def start(self) -> None:
+        """Begin."""
+        for each in self.parts:
+            each.start()
+
+    def stop(self) -> None:
+        """End."""
+        for each in self.parts:
+            each.stop()
+
+    def of_blocks(self, wanted: Callable[[Block], bool]) -> list[Part]:
+        """Return the parts of some of the blocks."""
+        return [each.part for each in self.parts if wanted(each.part.block)]
+
+    def forward(self, site: Site, waiting: Forwarding, reply: Reply) -> None:
+        """Answer a query of ``site`` that has to be asked upstream."""
+        part, route = site.part_of_route(waiting.route)
+        respond = partial(_count_and_reply, site, waiting.stream, reply)
+        self._by_part[id(part)].forward(route, waiting, respond)
+
+
+def _count_and_reply(site: Site, stream: bool, reply: Reply, message: bytes) -> None:
+    site.count(message, stream, "")
+    reply(message)
+
+
+def _forwarder(to: ForwardTo, *, whole: bool) -> Forwarder[Waiter]:
+    patience = Patience(most_questions=to.max_concurrent) if to.max_concurrent else Patience()
+    manners = Manners(to.policy, to.max_fails, to.health_check_s, to.fail_fast, to.force_tcp, whole)
+    return Forwarder(_servers(to), secrets.randbelow, patience, manners)
+
+
+def _servers(to: ForwardTo) -> list[Upstream]:
+    """Return the servers, those named in files included. Raises InvalidInput."""
+    found: dict[Upstream, None] = {}
+    for each in to.servers:
+        if isinstance(each, Upstream):
+            found[each] = None
+            continue
+        for line in _lines(each):
+            match line.split():
+                case ["nameserver", address, *_] if "%" not in address:  # link-local: needs an interface
+                    server = parse_server(address)
+                    found[Upstream(server.address, server.port)] = None
+    if not found:
+        raise InvalidInput(f"forward: {', '.join(map(str, to.servers))} names no server")
+    return list(found)
+
+
+def _host_lines(hosts: Hosts) -> list[str]:
+    return _lines(hosts.file) if hosts.file else []
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text(errors="replace").splitlines()
+    except OSError as error:
+        raise InvalidInput(f"{path}: {error.strerror}") from error
+
+
+def any_of(choices: int) -> int:
+    """Return one of 0 to ``choices`` - 1, without secrets."""
+    return random.getrandbits(32) % choices

@@ -1,0 +1,164 @@
+"""What a Corefile says, as values. *Pure.*
+
+Source: the plugins' manual pages of CoreDNS.
+"""
+
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
+
+from dns import names
+from dns.forward import Upstream
+from dns.health import Policy
+from dns.names import WireName, is_in
+from dns.wire import UDP_BYTES
+from dns.zone import PodsMode
+from kubenet.model.links import IPAddress
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Where an HTTP plugin listens; no address means all."""
+
+    address: IPAddress | None
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kubernetes:
+    """``kubernetes``: the cluster's names."""
+
+    domain: WireName
+    reverse: tuple[WireName, ...] = ()
+    endpoint: str = ""
+    kubeconfig: str = ""
+    context: str = ""
+    namespaces: frozenset[str] = frozenset()  # none: all
+    labels: str = ""  # a selector
+    pods: PodsMode = PodsMode.DISABLED
+    pod_names: bool = False
+    ttl_s: int = 5
+    endpoints: bool = True
+    hide_empty: bool = False
+    fallthrough: tuple[WireName, ...] | None = None  # None: never; empty: all zones
+    startup_timeout_s: float = 5.0
+
+    @property
+    def falls_through(self) -> frozenset[WireName]:
+        """Which of the zones ask the next plugin for names that they do not have."""
+        if self.fallthrough is None:
+            return frozenset()
+        every = frozenset((self.domain, *self.reverse))
+        if not self.fallthrough:
+            return every
+        return frozenset(zone for zone in every if any(is_in(zone, each) for each in self.fallthrough))
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardTo:
+    """``forward``: who is asked for names below ``zone``."""
+
+    zone: WireName
+    servers: tuple[Upstream | str, ...]  # a text is a file such as /etc/resolv.conf
+    excepted: tuple[WireName, ...] = ()
+    policy: Policy = Policy.RANDOM
+    force_tcp: bool = False
+    max_fails: int = 2
+    max_concurrent: int = 0  # 0: as many as we ever remember
+    health_check_s: float = 0.5
+    fail_fast: bool = False
+
+    def takes(self, name: WireName) -> bool:
+        """Return whether a lower-cased name is asked here."""
+        return is_in(name, self.zone) and not any(is_in(name, each) for each in self.excepted)
+
+
+@dataclass(frozen=True, slots=True)
+class CacheConfig:
+    """``cache``: how long and how many answers of upstream servers are kept."""
+
+    zones: tuple[WireName, ...] = (names.ROOT,)
+    success: int = 9984
+    success_ttl_s: int = 3600
+    success_least_s: int = 0
+    denial: int = 9984
+    denial_ttl_s: int = 1800
+    denial_least_s: int = 0
+    prefetch: int = 0  # times asked within prefetch_within_s; 0: never
+    prefetch_within_s: float = 60.0
+    prefetch_share: float = 0.1  # of the TTL that is left
+    stale_s: float = 0.0
+    servfail_s: float = 5.0
+    no_success: tuple[WireName, ...] = ()
+    no_denial: tuple[WireName, ...] = ()
+
+    def takes(self, name: WireName) -> bool:
+        """Return whether answers for a lower-cased name are kept."""
+        return any(is_in(name, zone) for zone in self.zones)
+
+
+@dataclass(frozen=True, slots=True)
+class Hosts:
+    """``hosts``: names and addresses as in /etc/hosts."""
+
+    zones: tuple[WireName, ...]
+    file: str = ""
+    lines: tuple[str, ...] = ()
+    ttl_s: int = 3600
+    reverse: bool = True
+    fallthrough: tuple[WireName, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """``template`` without records of its own: a code, for a type, for names that match."""
+
+    rtype: int
+    zones: tuple[WireName, ...]
+    rcode: int = 0
+    matches: tuple[str, ...] = ()
+    fallthrough: tuple[WireName, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AclRule:
+    """One rule of ``acl``."""
+
+    action: str  # allow, block, filter or drop
+    rtypes: frozenset[int]  # none: all
+    networks: tuple[IPv4Network | IPv6Network, ...]  # none: all
+
+
+@dataclass(frozen=True, slots=True)
+class Acl:
+    """``acl``: who may ask what."""
+
+    zones: tuple[WireName, ...]
+    rules: tuple[AclRule, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A server block: where it listens, for which names, and what its plugins were told."""
+
+    zones: tuple[WireName, ...]
+    port: int
+    file: str = ""
+    bind: tuple[IPAddress, ...] = ()
+    kubernetes: Kubernetes | None = None
+    forwards: tuple[ForwardTo, ...] = ()
+    cache: CacheConfig | None = None
+    hosts: Hosts | None = None
+    templates: tuple[Template, ...] = ()
+    acls: tuple[Acl, ...] = ()
+    health: Listen | None = None
+    lameduck_s: float = 0.0
+    ready: Listen | None = None
+    prometheus: Listen | None = None
+    reload_s: float = 0.0  # 0: never
+    reload_jitter_s: float = 0.0
+    loop: bool = False
+    errors: bool = False
+    local: bool = False
+    minimal: bool = False
+    bufsize: int = UDP_BYTES
+    seen: frozenset[str] = field(default=frozenset(), compare=False)

@@ -1,0 +1,1 @@
+"""What the fields of the served kinds are called, numbered and typed. *Pure.*"""

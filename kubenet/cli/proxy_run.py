@@ -1,0 +1,186 @@
+"""What ``kubenet proxy`` does once it knows what was asked: run, or do one thing and end."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+
+from kubenet.client import kubeconfig
+from kubenet.client.transport import ApiClient
+from kubenet.errors import InvalidInput, ProgramMissing, TimedOut
+from kubenet.kernel.run import run
+from kubenet.model.iptables import first_write, render_restore
+from proxy.apply_iptables import KernelIptables, remove_rules
+from proxy.backend import ProxyMode
+from proxy.config import PRIMARY, Settings
+from proxy.daemon import ProxyConfig, run_from, sync_once
+from proxy.explain import nft_rules_of, nft_text, tables_of
+from proxy.nft_names import TABLE
+from proxy.ports import Family
+from proxy.source import ApiSource, FileSource, Source
+
+_FAMILIES: tuple[Family, ...] = (4, 6)
+
+
+def config_of(settings: Settings) -> ProxyConfig:
+    """Return the daemon's configuration. Raises InvalidInput."""
+    cidrs_v4 = [cidr for cidr in settings.cluster_cidrs if isinstance(cidr, IPv4Network)]
+    cidrs_v6 = [cidr for cidr in settings.cluster_cidrs if isinstance(cidr, IPv6Network)]
+    if len(cidrs_v4) > 1 or len(cidrs_v6) > 1:
+        raise InvalidInput("clusterCIDR: more than one network of a family", "give one for each")
+    primary = settings.node_port_addresses == (PRIMARY,)
+    backend = settings.backend
+    return ProxyConfig(
+        node_name=settings.hostname_override or socket.gethostname().lower(),
+        mode=ProxyMode(settings.mode or "iptables"),
+        cluster_cidr=cidrs_v4[0] if cidrs_v4 else None,
+        cluster_cidr_v6=cidrs_v6[0] if cidrs_v6 else None,
+        service_cidrs=settings.service_cidrs,
+        default_balance=settings.balance,
+        masquerade_all=backend.masquerade_all,
+        masquerade_mark=1 << backend.masquerade_bit,
+        min_sync_s=backend.min_sync_period_s,
+        check_s=backend.sync_period_s or 30.0,
+        external_ips=settings.external_ips,
+        load_balancer_ips=settings.load_balancer_ips,
+        node_port_networks=() if primary else tuple(map(ip_network, settings.node_port_addresses)),
+        node_ports_on_primary=primary,
+        localhost_node_ports=settings.localhost_node_ports,
+        pods_of_node=settings.detect_local_mode == "NodeCIDR",
+        pod_ifname=_pod_ifname(settings),
+        tcp_liberal=settings.tcp_liberal,
+        healthz=settings.healthz,
+        metrics=settings.metrics,
+    )
+
+
+def _pod_ifname(settings: Settings) -> str:
+    said = {
+        "BridgeInterface": (settings.bridge_interface, "", "detectLocal.bridgeInterface"),
+        "InterfaceNamePrefix": (settings.interface_prefix, "+", "detectLocal.interfaceNamePrefix"),
+    }
+    if settings.detect_local_mode not in said:
+        return ""
+    name, ending, field = said[settings.detect_local_mode]
+    if not name:
+        raise InvalidInput(f"detectLocalMode {settings.detect_local_mode} needs {field}", f"set {field}")
+    return name + ending
+
+
+@asynccontextmanager
+async def _source(settings: Settings, path: Path | None, node_name: str) -> AsyncIterator[Source]:
+    if path:
+        yield FileSource(path, node_name)
+        return
+    said = Path(settings.kubeconfig) if settings.kubeconfig else None
+    in_pod = said is None and kubeconfig.SERVICE_ACCOUNT.exists()
+    cluster = kubeconfig.in_cluster() if in_pod else kubeconfig.load(said)
+    async with ApiClient(cluster, user_agent="kubenet-proxy") as client:
+        yield ApiSource(client, node_name)
+
+
+def read_once(settings: Settings, path: Path | None, patience_s: float) -> Source:
+    """Return a source that has heard of everything, and hears no more. Raises KubenetError."""
+
+    async def read() -> Source:
+        async with _source(settings, path, config_of(settings).node_name) as source:
+            task = asyncio.create_task(source.run())
+            try:
+                await asyncio.wait_for(source.wait_synced(), patience_s)
+            except TimeoutError:
+                raise TimedOut(f"the API server has not told everything within {patience_s:.0f} s") from None
+            finally:
+                task.cancel()
+                await asyncio.wait({task})
+            return source
+
+    return asyncio.run(read())
+
+
+def run_until_signal(config: ProxyConfig, settings: Settings, path: Path | None) -> None:
+    """Be the proxy until SIGTERM or SIGINT; the rules stay. Raises KubenetError."""
+
+    async def serve() -> None:
+        ready = asyncio.Event()
+        async with _source(settings, path, config.node_name) as source, asyncio.TaskGroup() as group:
+            group.create_task(_leave_other_mode(config.mode, ready))
+            await run_from(replace(config, ready=ready), source)
+
+    async def until_signal() -> None:
+        task = asyncio.create_task(serve())
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, task.cancel)
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    try:
+        asyncio.run(until_signal())
+    except BaseExceptionGroup as group:
+        raise _first(group) from group
+
+
+async def _leave_other_mode(mode: ProxyMode, ready: asyncio.Event) -> None:
+    """Take out what the other mode left, once ours is in place: so a switch leaves no gap (row 66)."""
+    await ready.wait()
+    await asyncio.to_thread(remove_other_mode, mode)
+
+
+def remove_other_mode(mode: ProxyMode) -> int:
+    """Take out the rules of every mode but ``mode``; return how many chains and tables went."""
+    if mode is ProxyMode.NFTABLES:
+        return _remove_iptables() + _remove_tables("kube-proxy")
+    return _remove_tables("kube-proxy", TABLE)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the first of the errors that a task group holds: what ended the daemon."""
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+def write_once(config: ProxyConfig, source: Source) -> None:
+    """Write the rules, and take out those of the other mode. Raises KubenetError."""
+    results = sync_once(config, source)
+    remove_other_mode(config.mode)
+    for result in results:
+        print(f"{result.services} services, {result.endpoints} endpoints, {result.applied.written} written")
+        for refused in sorted(result.refused):
+            print(f"left out: {refused.subject}: {refused.reason}")
+
+
+def print_rules(config: ProxyConfig, source: Source) -> None:
+    """Print what would be written where nothing of ours is yet."""
+    for network in config.networks_of(source.node()):
+        print(f"# IPv{network.family}")
+        if config.mode is ProxyMode.NFTABLES:
+            print(nft_text(nft_rules_of(config, source, network)))
+            continue
+        tables = tables_of(config, source, network)
+        print(render_restore([first_write(table) for table in tables], network.family), end="")
+
+
+def clean_up() -> int:
+    """Take out the rules of every mode; return how many chains and tables went. Raises KubenetError."""
+    return _remove_iptables() + _remove_tables("kube-proxy", TABLE)
+
+
+def _remove_iptables() -> int:
+    return sum(remove_rules(KernelIptables(None, family), family) for family in _FAMILIES)
+
+
+def _remove_tables(*names: str) -> int:
+    gone = 0
+    for family in ("ip", "ip6"):
+        for name in names:
+            try:
+                done = run(["nft", "delete", "table", family, name], check=False)
+            except ProgramMissing:
+                return gone  # then nobody has made such tables with it
+            gone += done.returncode == 0
+    return gone

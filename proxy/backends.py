@@ -1,0 +1,52 @@
+"""The backend that a mode asks for, in one namespace, and being woken by what others do to its rules."""
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+from kubenet.kernel.netns import NetNs
+from kubenet.kernel.nft import Nftables
+from proxy.apply_iptables import IptablesBackend, KernelIptables
+from proxy.apply_nft import NftBackend
+from proxy.backend import Backend, ProxyMode
+from proxy.nft_names import TABLE
+from proxy.ports import NodeNetwork
+
+
+def open_backend(mode: ProxyMode, netns: NetNs | None, network: NodeNetwork) -> Backend:
+    """Return what programs the kernel of ``netns``; ``close_backend`` it. Raises KubenetError."""
+    if mode is ProxyMode.NFTABLES:
+        return NftBackend(Nftables(netns, network.family, TABLE), network)
+    return IptablesBackend(KernelIptables(netns, network.family), network)
+
+
+def close_backend(backend: Backend) -> None:
+    """Let go of the kernel; the rules stay."""
+    if isinstance(backend, NftBackend):
+        backend.close()
+
+
+@contextmanager
+def woken(backends: Sequence[Backend], poke: Callable[[], None]) -> Iterator[Callable[[], None]]:
+    """Poke when somebody else writes to the rules of ``backends``, where the kernel tells; close them then.
+
+    Yields what to call after a sync: one event wakes once, and the sync has looked at all that there were.
+    """
+    loop = asyncio.get_running_loop()
+    watched = [backend for backend in backends if isinstance(backend, NftBackend)]
+
+    def hear(backend: NftBackend) -> None:
+        loop.remove_reader(backend.fileno())
+        poke()
+
+    def listen_again() -> None:
+        for backend in watched:
+            loop.add_reader(backend.fileno(), hear, backend)
+            if backend.disturbed:
+                poke()
+
+    with ExitStack() as undo:
+        for backend in watched:
+            undo.callback(close_backend, backend)
+            undo.callback(loop.remove_reader, backend.fileno())
+        yield listen_again

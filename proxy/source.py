@@ -1,0 +1,202 @@
+"""Where Services, EndpointSlices and our own Node come from: the API, or a file.
+
+Source: Kubernetes API concepts; kube-proxy's selectors.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from kubenet.client.informer import Informer
+from kubenet.client.manifest import Manifest, parse
+from kubenet.client.transport import ApiClient
+from kubenet.errors import InvalidInput, InvalidManifest, KubenetError
+from kubenet.model.objects import EndpointSlice, Json, KubeObject, Node, ObjectT, Service
+from kubenet.model.resources import ENDPOINTSLICES, NODES, SERVICES
+from proxy.track import NOT_OURS
+
+log = logging.getLogger(__name__)
+
+ZONE_LABEL = "topology.kubernetes.io/zone"
+POLL_S = 0.2  # how often a file is looked at: one stat(2) a time
+_SELECTOR = ",".join(f"!{label}" for label in sorted(NOT_OURS))
+
+OnChange = Callable[[KubeObject | None], None]
+"""Takes what is new; None when something went."""
+
+
+class Source(Protocol):
+    """What the proxy knows of the cluster. Objects never change; a new state is a new object."""
+
+    def services(self) -> Mapping[str, Service]:
+        """Return the Services as they are now, by namespace/name."""
+        ...
+
+    def slices(self) -> Mapping[str, EndpointSlice]:
+        """Return the EndpointSlices as they are now, by namespace/name."""
+        ...
+
+    def node(self) -> Node | None:
+        """Return the Node we are on, if there is such an object."""
+        ...
+
+    def on_change(self, callback: OnChange) -> None:
+        """Call ``callback`` in the loop whenever something has changed that may matter."""
+        ...
+
+    async def run(self) -> None:
+        """Follow the cluster for ever."""
+        ...
+
+    async def wait_synced(self) -> None:
+        """Return once everything has been heard of (row 6)."""
+        ...
+
+
+class ApiSource:
+    """An API server, watched."""
+
+    def __init__(self, client: ApiClient, node_name: str) -> None:
+        self._services = Informer(client, SERVICES, Service, label_selector=_SELECTOR)
+        self._slices = Informer(client, ENDPOINTSLICES, EndpointSlice, label_selector=_SELECTOR)
+        self._nodes = Informer(client, NODES, Node, field_selector=f"metadata.name={node_name}")
+        self._node_name = node_name
+
+    def services(self) -> Mapping[str, Service]:
+        return self._services.cache.objects()
+
+    def slices(self) -> Mapping[str, EndpointSlice]:
+        return self._slices.cache.objects()
+
+    def node(self) -> Node | None:
+        return self._nodes.cache.get(self._node_name)
+
+    def on_change(self, callback: OnChange) -> None:
+        self._services.on_change(lambda change: callback(change.new))
+        self._slices.on_change(lambda change: callback(change.new))
+        # A node tells of itself every few seconds; hardly ever is it anything for us.
+        self._nodes.on_change(
+            lambda change: callback(change.new) if facts(change.old) != facts(change.new) else None
+        )
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._services.run())
+            group.create_task(self._slices.run())
+            group.create_task(self._nodes.run())
+
+    async def wait_synced(self) -> None:
+        await self._services.wait_synced()
+        await self._slices.wait_synced()
+        await self._nodes.wait_synced()
+
+
+def facts(node: Node | None) -> tuple[object, ...]:
+    """Return what we look at of a Node."""
+    if node is None:
+        return ()
+    taints = {taint.key for taint in node.spec.taints}
+    meta = node.metadata
+    return meta.labels.get(ZONE_LABEL), taints, meta.deletion_timestamp, node.status.addresses
+
+
+class FileSource:
+    """A file of manifests, read again when it changes. If it cannot be read, what was read before stays."""
+
+    def __init__(self, path: Path, node_name: str = "") -> None:
+        self._path = path
+        self._node_name = node_name
+        self._seen: object = None
+        self._services: dict[str, Service] = {}
+        self._slices: dict[str, EndpointSlice] = {}
+        self._node: Node | None = None
+        self._callbacks: list[OnChange] = []
+
+    def load(self) -> None:
+        """Read the file. Raises InvalidInput (it cannot be opened), InvalidManifest, UnknownKind."""
+        try:
+            self._seen = self._stamp()
+            text = self._path.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidInput(f"{self._path}: cannot be read: {error}") from error
+        manifests = parse(_unlisted(text, str(self._path)), str(self._path)) if text.strip() else ()
+        services = self._of_kind("Service", Service, manifests)
+        slices = self._of_kind("EndpointSlice", EndpointSlice, manifests)
+        nodes = self._of_kind("Node", Node, manifests)
+        # What has not changed stays the same object: nobody has to look at it again.
+        self._services = {key: _kept(self._services.get(key), new) for key, new in services.items()}
+        self._slices = {key: _kept(self._slices.get(key), new) for key, new in slices.items()}
+        self._node = nodes.get(self._node_name)
+
+    def services(self) -> Mapping[str, Service]:
+        return self._services
+
+    def slices(self) -> Mapping[str, EndpointSlice]:
+        return self._slices
+
+    def node(self) -> Node | None:
+        return self._node
+
+    def on_change(self, callback: OnChange) -> None:
+        self._callbacks.append(callback)
+
+    async def run(self) -> None:
+        while True:
+            await asyncio.sleep(POLL_S)
+            if self._stamp() == self._seen:
+                continue
+            try:
+                self.load()
+            except KubenetError as error:
+                log.warning("proxy: %s; what was read before stays", error)
+                continue
+            for callback in self._callbacks:
+                callback(None)
+
+    async def wait_synced(self) -> None:
+        self.load()
+
+    def _stamp(self) -> object:
+        try:
+            now = self._path.stat()
+        except OSError:
+            return None
+        return now.st_mtime_ns, now.st_size, now.st_ino
+
+    def _of_kind(
+        self, kind: str, type_: type[ObjectT], manifests: tuple[Manifest, ...]
+    ) -> dict[str, ObjectT]:
+        found = {}
+        for manifest in manifests:
+            if manifest.resource.kind == kind:
+                thing = self._converted(manifest, type_)
+                found[thing.metadata.key] = thing
+        return found
+
+    def _converted(self, manifest: Manifest, type_: type[ObjectT]) -> ObjectT:
+        try:
+            return msgspec.convert(manifest.body, type_)
+        except msgspec.ValidationError as error:
+            raise InvalidManifest(f"{self._path}: {manifest}: {error}") from error
+
+
+def _kept(old: ObjectT | None, new: ObjectT) -> ObjectT:
+    return old if old is not None and old == new else new
+
+
+def _unlisted(text: str, source: str) -> str:
+    """Return ``text`` with a JSON List, as kubectl prints it, turned into documents of their own."""
+    if not text.lstrip().startswith("{"):
+        return text
+    try:
+        whole = msgspec.json.decode(text, type=Json)
+    except msgspec.DecodeError as error:
+        raise InvalidManifest(f"{source}: not JSON: {error}") from error
+    items = whole.get("items")
+    if whole.get("kind") != "List" or not isinstance(items, list):
+        return text
+    return "\n---\n".join(msgspec.json.encode(item).decode() for item in items)
