@@ -23,7 +23,7 @@ import msgspec
 from kubenet.errors import AlreadyExists, KubenetError, NotFound, NotPermitted
 from kubenet.kernel.mounts import pinned_namespaces
 from kubenet.kernel.netns import pids_in, unpin
-from kubenet.kernel.process import ProcessId, end, identify
+from kubenet.kernel.process import ProcessId, end, identify, session_of
 
 LABS = Path("/run/kubenet/labs")
 
@@ -152,8 +152,14 @@ def _end_keeper(lab: LabDirectory) -> None:
         keeper = read(lab).keeper
     except KubenetError:  # a damaged ledger is no reason to leave the rest behind
         return
-    if keeper is not None:
-        _must_end([keeper], lab)
+    if keeper is None:
+        return
+    _must_end([keeper], lab)
+    # What it had running in the machine's own namespace (a compiler, a restore) is of its session.
+    for _ in range(KILL_ROUNDS):
+        if not (orphans := session_of(keeper)):
+            return
+        _must_end(orphans, lab)
 
 
 def _end_processes(lab: LabDirectory, inodes: set[int]) -> None:

@@ -1,8 +1,13 @@
 """``kubenet dns``: serve as a Corefile says, or ask a DNS server."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from dns.explain import Objects
+    from kubenet.client.kubeconfig import ClusterConfig
 
 
 @click.group(invoke_without_command=True)
@@ -99,3 +104,62 @@ def query(
         )
     print(result)
     sys.exit(0 if result.status == "NOERROR" else 1)
+
+
+@dns.command()
+@click.argument("name")
+@click.option("--from", "pod", required=True, metavar="[NAMESPACE/]POD", help="Who asks.")
+@click.option("--type", "type_", default="A", show_default=True, help="A, AAAA, SRV, PTR, ...")
+@click.option("--domain", default="cluster.local", show_default=True, help="The cluster's domain.")
+@click.option(
+    "--kubeconfig", type=click.Path(path_type=Path), help="Of the cluster; default: the lab of --name."
+)
+@click.option("-n", "--name", "lab", envvar="KUBENET_LAB", help="The lab. [env: KUBENET_LAB]")
+def explain(name: str, pod: str, type_: str, domain: str, kubeconfig: Path | None, lab: str | None) -> None:
+    """Say which name of the search path, plugin and objects give POD its answer for NAME.
+
+    It asks the API server, not the DNS server: what is said here and what a pod gets differ only if a DNS
+    server is behind. The exit code is 1 if no name that was tried exists.
+
+        kubenet dns explain web --from demo/client
+    """
+    import asyncio
+    import sys
+
+    from dns.explain import explain as explain_name
+    from dns.wire import RType
+    from kubenet.client.kubeconfig import ClusterConfig, load
+    from kubenet.errors import InvalidInput
+
+    if type_.upper() not in RType.__members__:
+        raise InvalidInput(f"type {type_!r}: unknown", "give a type such as A, AAAA, SRV or PTR")
+    if kubeconfig is not None:
+        config = load(kubeconfig)
+    else:
+        from labs.control import client_of, only_lab
+
+        config = ClusterConfig(server=client_of(lab or only_lab()).server)
+    namespace, slash, pod_name = pod.rpartition("/")
+    namespace = namespace if slash else "default"
+    objects, policy = asyncio.run(_cluster_objects(config, namespace, pod_name))
+    if policy not in ("ClusterFirst", "ClusterFirstWithHostNet"):
+        raise InvalidInput(f"pod {pod}: dnsPolicy {policy}: it does not ask the cluster's DNS server")
+    attempts = explain_name(name, RType[type_.upper()], namespace, objects, domain)
+    print("\n".join(map(str, attempts)))
+    sys.exit(0 if attempts[-1].records or attempts[-1].plugin == "forward" else 1)
+
+
+async def _cluster_objects(config: "ClusterConfig", namespace: str, pod: str) -> "tuple[Objects, str]":
+    from dns.explain import Objects
+    from kubenet.client.transport import ApiClient
+    from kubenet.model.objects import EndpointSlice, Namespace, Pod, Service
+    from kubenet.model.resources import ENDPOINTSLICES, NAMESPACES, PODS, SERVICES
+
+    async with ApiClient(config) as client:
+        asker = await client.get(PODS, namespace, pod, Pod)
+        objects = Objects(
+            await client.list(SERVICES, "", Service),
+            await client.list(ENDPOINTSLICES, "", EndpointSlice),
+            await client.list(NAMESPACES, "", Namespace),
+        )
+    return objects, asker.spec.dns_policy

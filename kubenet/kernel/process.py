@@ -29,14 +29,34 @@ class ProcessId:
 
 def identify(pid: int) -> ProcessId | None:
     """Return the identity of the process that has this number now, or None if there is none that runs."""
+    fields = _stat(pid)
+    return ProcessId(pid, int(fields[19])) if fields else None
+
+
+def session_of(leader: ProcessId) -> list[ProcessId]:
+    """Return the processes of the session that ``leader`` began, itself included if it runs.
+
+    A session keeps its number as long as it has members, so if somebody else has the
+    number by now, it is empty.
+    """
+    if identify(leader.pid) not in (None, leader):
+        return []
+    found = []
+    for entry in os.listdir("/proc"):  # noqa: PTH208 - no path object for each of a thousand names
+        if entry.isdecimal() and (fields := _stat(int(entry))) and int(fields[3]) == leader.pid:
+            found.append(ProcessId(int(entry), int(fields[19])))
+    return found
+
+
+def _stat(pid: int) -> list[str]:
+    """Return the fields of a process from its state on; none for a process that has ended."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
-        return None
+        return []
     # The second field is the program's name in parentheses, and may hold anything, parentheses too.
     fields = stat.rpartition(")")[2].split()
-    state, started = fields[0], int(fields[19])
-    return None if state in "ZX" else ProcessId(pid, started)
+    return [] if fields[0] in "ZX" else fields
 
 
 def own_identity() -> ProcessId:

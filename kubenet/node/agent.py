@@ -10,7 +10,7 @@ from kubenet.client.cache import Change
 from kubenet.client.errors import ObjectExists, ObjectNotFound
 from kubenet.client.informer import Informer
 from kubenet.client.recorder import EventRecorder
-from kubenet.client.transport import ApiClient
+from kubenet.client.transport import STRATEGIC_PATCH, ApiClient
 from kubenet.clock import SystemClock, rfc3339, rfc3339_micro
 from kubenet.errors import KubenetError
 from kubenet.model.objects import Node, ObjectMeta, Pod, Service
@@ -133,7 +133,10 @@ class _Heart:
     async def _report(self, node: Node, reason: str) -> None:
         client, now = self._parts.client, self._parts.clock.now()
         status = node_status(node, str(self._parts.config.node_ip), self._machine, reason, rfc3339(now))
-        await client.patch(NODES, "", self._name, {"status": status}, subresource="status")
+        # Strategic: the conditions and addresses of others (NetworkUnavailable of a CNI agent) stay.
+        await client.patch(
+            NODES, "", self._name, {"status": status}, content_type=STRATEGIC_PATCH, subresource="status"
+        )
         lease = lease_object(self._name, rfc3339_micro(now))
         try:
             await client.patch(LEASES, LEASE_NAMESPACE, self._name, {"spec": lease["spec"]})

@@ -1,5 +1,7 @@
 """Taking a lab down on the real kernel, in every state it can be left in."""
 
+import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,6 +66,27 @@ def test_nothing_is_left_of_a_lab_with_daemons_and_pods(lab: LabDirectory) -> No
     assert [child.wait(1.0) for child in (keeper, daemon, in_pod)] == [-9, -9, -9]
     assert pinned_namespaces(lab.root) == []
     assert not lab.root.parent.exists() or list(lab.root.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("keeper_lives", [True, False], ids=["keeper lives", "keeper was killed"])
+def test_what_the_keeper_had_running_on_the_machine_ends_with_it(
+    lab: LabDirectory, keeper_lives: bool
+) -> None:
+    code = "import subprocess, sys; print(subprocess.Popen(sys.argv[1:]).pid, flush=True); sys.stdin.read()"
+    reader, writer = os.pipe()
+    held, hold = os.pipe()
+    keeper = spawn((sys.executable, "-I", "-c", code, *SLEEP), stdin=held, stdout=writer)
+    _claimed(lab, _identity(keeper))
+    helper = int(os.read(reader, 32))
+    if not keeper_lives:
+        keeper.signal(signal.SIGKILL)
+        keeper.wait(5.0)
+    assert identify(helper) is not None
+    ledger.take_down(lab)
+    assert identify(helper) is None
+    keeper.wait(5.0)
+    for descriptor in (reader, writer, held, hold):
+        os.close(descriptor)
 
 
 def test_a_process_outside_the_lab_lives_on(lab: LabDirectory) -> None:

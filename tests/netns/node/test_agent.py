@@ -18,7 +18,7 @@ import pytest
 from kubenet.apiserver.http import ApiServer
 from kubenet.client.errors import ObjectNotFound
 from kubenet.client.kubeconfig import ClusterConfig
-from kubenet.client.transport import ApiClient
+from kubenet.client.transport import STRATEGIC_PATCH, ApiClient
 from kubenet.kernel.mounts import pinned_namespaces
 from kubenet.kernel.netns import NetNs, unpin
 from kubenet.kernel.process import identify
@@ -200,7 +200,13 @@ def test_the_node_registers_itself_and_is_ready_once_there_is_a_network(tmp_path
                 await until(lambda: ready("False"))
                 (tmp_path / "aside").rename(conf)
                 await until(lambda: ready("True"))
+            foreign: Json = {"status": {"conditions": [{"type": "NetworkUnavailable", "status": "False"}]}}
+            options = {"content_type": STRATEGIC_PATCH, "subresource": "status"}
+            await on.client.patch(NODES, "", "n1", foreign, **options)
+            async with on.agent():
+                await until(lambda: ready("True"))
             node = await on.client.get(NODES, "", "n1", Node)
+            assert "NetworkUnavailable" in [condition.type for condition in node.status.conditions]
             assert ("InternalIP", "172.30.0.1") in [(a.type, a.address) for a in node.status.addresses]
 
     asyncio.run(scenario())
