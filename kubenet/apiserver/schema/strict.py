@@ -6,7 +6,7 @@ Source: Kubernetes API concepts, "Validation for unrecognized or duplicate field
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from kubenet.apiserver.schema.types import DELETE_OPTIONS, LEAVES, SERVED, Field, is_message, message
 
@@ -22,6 +22,9 @@ class Members(tuple[tuple[str, object], ...]):
     __slots__ = ()
 
 
+_NESTED = (list, dict, Members)
+
+
 def members_of(body: bytes) -> object:
     """Return a JSON body that was decoded before, its objects as ``Members``."""
     # Numbers do not matter here, and Python refuses to read an integer of some thousand digits.
@@ -33,8 +36,31 @@ def complaints(kind: str, value: object) -> list[str]:
 
     A kind that the table does not have knows every field.
     """
-    found = _complaints(kind, value, "") if is_message(kind) else iter(())
+    if not is_message(kind) or _is_clean(kind, value):
+        return []
+    found = _complaints(kind, value, "")
     return [complaint for complaint, _ in zip(found, range(COMPLAINTS_MOST), strict=False)]
+
+
+def _is_clean(name: str, value: object) -> bool:
+    """Return whether there is nothing to complain of: the answer nearly always, so it builds no paths."""
+    if isinstance(value, list):
+        return all(_is_clean(name, element) for element in value)
+    if isinstance(value, Members) and len(dict(value)) < len(value):
+        return False
+    fields = message(name).by_name if name else _NONE
+    for key, member in _pairs(value):
+        field = fields.get(key)
+        if field is None and name and (key not in _TYPE_META or name not in _WITH_TYPE_META):
+            return False
+        if type(member) in _NESTED and not _is_clean(_inside(field), member):
+            return False
+    return True
+
+
+def _inside(field: Field | None) -> str:
+    """Return the message that a field holds; empty for a leaf or a map (all of which hold leaves)."""
+    return "" if field is None or field.type in LEAVES else field.type
 
 
 def _complaints(name: str, value: object, at: str) -> Iterator[str]:
@@ -51,31 +77,16 @@ def _complaints(name: str, value: object, at: str) -> Iterator[str]:
             yield f'duplicate field "{path}"'
         seen.add(key)
         field = fields.get(key)
-        if field is not None:
-            yield from _member_complaints(field, member, path)
-        elif not name:
-            yield from _complaints("", member, path)
+        if field is not None or not name:
+            yield from _complaints(_inside(field), member, path)
         elif key not in _TYPE_META or name not in _WITH_TYPE_META:
             yield f'unknown field "{path}"'
 
 
-def _member_complaints(field: Field, member: object, path: str) -> Iterator[str]:
-    if not isinstance(member, dict | list | Members):
-        return
-    inner = "" if field.type in LEAVES else field.type
-    if not field.is_map:
-        yield from _complaints(inner, member, path)
-        return
-    yield from _complaints("", Members((key, None) for key, _ in _pairs(member)), path)
-    for key, element in _pairs(member):
-        yield from _complaints(inner, element, f"{path}.{key}")
-
-
-def _pairs(value: object) -> Iterator[tuple[str, object]]:
+def _pairs(value: object) -> Iterable[tuple[str, object]]:
     if isinstance(value, dict):
-        yield from value.items()
-    elif isinstance(value, Members):
-        yield from value
+        return value.items()
+    return value if isinstance(value, Members) else ()
 
 
 def warning(complaint: str) -> str:

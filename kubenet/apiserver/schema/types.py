@@ -51,10 +51,6 @@ class Field:
     shape: Shape = Shape.ONE
     zero_counts: bool = False
 
-    @property
-    def is_map(self) -> bool:
-        return self.shape is Shape.MAP
-
 
 @dataclass(frozen=True, slots=True)
 class Message:
