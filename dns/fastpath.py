@@ -20,7 +20,7 @@ from itertools import product
 
 from dns import names
 from dns.answer import Answer
-from dns.names import Labels
+from dns.names import Labels, is_in
 from dns.records import RRset
 from dns.reply import Draw, opt_record, write_reply
 from dns.service import ServiceKey
@@ -44,7 +44,7 @@ from dns.wire import (
     read_options,
     udp_limit,
 )
-from dns.zone import Zone
+from dns.zone import Apex, Zone
 from kubenet.errors import Malformed
 
 _KEPT_TYPES = frozenset((RType.A, RType.AAAA, RType.SRV, RType.HTTPS))
@@ -53,6 +53,7 @@ _IN = CLASS_IN.to_bytes(2, "big")
 _NEVER_DENIED = frozenset(rtype.to_bytes(2, "big") for rtype in (RType.OPT, RType.AXFR, RType.IXFR))
 _OPT_BYTES = 11  # without options
 _MOST_OPT_FORMS = 64
+_MOST_PARENTS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,8 @@ class FastPath:
         self._of_service: dict[ServiceKey, list[bytes]] = {}
         self._soa: dict[tuple[bytes, int], _Tail] = {}  # by zone and where its name begins in the message
         self._opts: dict[bytes, tuple[int, bytes]] = {}
+        self._parents: dict[bytes, tuple[Labels, Apex]] = {}
+        self._tops = frozenset((zone.config.naming.domain, *zone.config.reverse))
 
     def __len__(self) -> int:
         return len(self._tails)
@@ -149,15 +152,33 @@ class FastPath:
 
     def _denial(self, name: bytes, type_class: bytes) -> _Tail | None:
         """Return the tail for a name that does not exist; None if it may, or nothing is known."""
-        if type_class[2:] != _IN or type_class[:2] in _NEVER_DENIED or not self._zone.synced:
+        if not name or type_class[2:] != _IN or type_class[:2] in _NEVER_DENIED or not self._zone.synced:
             return None
-        labels = _labels(name)
-        apex = self._zone.config.apex_of(labels) if labels else None
-        if labels is None or apex is None or apex.name in self._zone.config.fallthrough:
+        parent = self._parents.get(name[1 + name[0] :]) or self._learn_parent(name)
+        if parent is None or not 0 < name[0] <= names.MAX_LABEL or len(name) > names.MAX_NAME:
             return None
+        labels, apex = (name[1 : 1 + name[0]], *parent[0]), parent[1]
         if self._zone.find(name, labels, apex) is not None:
             return None
         return self._soa.get((apex.name, HEADER_BYTES + len(name) - len(apex.name)))
+
+    def _learn_parent(self, name: bytes) -> tuple[Labels, Apex] | None:
+        """Return the labels above the first one and the zone they are in; None where that is unusual.
+
+        Most names that do not exist are invented below a few that are asked again and again.
+        """
+        parent = name[1 + name[0] :]
+        labels = _labels(parent) if parent else None
+        config = self._zone.config
+        apex = config.apex_of(labels) if labels else None
+        if labels is None or apex is None or apex.name in config.fallthrough or name in self._tops:
+            return None
+        if len(self._parents) >= _MOST_PARENTS:
+            self._parents.clear()
+        # A zone below the parent: its name is not the parent's to deny.
+        if not any(is_in(top, parent) for top in self._tops if top != apex.name):
+            self._parents[parent] = labels, apex
+        return labels, apex
 
     def _read_opt(self, record: bytes, stream: bool) -> tuple[int, bytes] | None:
         """Return the limit and our OPT if ``record`` is a client's OPT record and no more; None if not."""

@@ -23,11 +23,13 @@ from itertools import islice
 from typing import Protocol, TypeAlias
 
 from dns.framing import FrameReader, framed
+from dns.mmsg import SLOT_BYTES, Datagrams, available
 from dns.respond import Forwarding
 from kubenet.errors import KubenetError
 
 BATCH = 64  # datagrams, or messages of one connection, between two looks at everything else
-DATAGRAM_BYTES = 4096  # no query is longer; what is cut here is malformed
+FIRST = 4  # datagrams read one by one; more are worth the call that reads many
+DATAGRAM_BYTES = SLOT_BYTES  # no query is longer; what is cut here is malformed
 RECEIVE_BUFFER_BYTES = 4 << 20
 SWEEP_S = 0.5
 
@@ -73,6 +75,7 @@ class UdpListener:
         everywhere = bound.getsockname()[0] in ("0.0.0.0", "::")
         if everywhere:
             _ask_for_destination(bound)
+        self._datagrams = Datagrams(bound, ancillary=everywhere) if available() else None
         self._loop.add_reader(bound.fileno(), self._drain_everywhere if everywhere else self._drain)
 
     def close(self) -> None:
@@ -82,7 +85,7 @@ class UdpListener:
 
     def _drain(self) -> None:
         receive = self._socket.recvfrom
-        for _ in range(BATCH):
+        for _ in range(FIRST if self._datagrams else BATCH):
             try:
                 message, source = receive(DATAGRAM_BYTES)
             except BlockingIOError:
@@ -91,10 +94,11 @@ class UdpListener:
                 self.counters.unsent += 1
                 return
             self._answer(message, source, [])
+        self._drain_many()
 
     def _drain_everywhere(self) -> None:
         receive = self._socket.recvmsg
-        for _ in range(BATCH):
+        for _ in range(FIRST if self._datagrams else BATCH):
             try:
                 message, ancillary, _, source = receive(DATAGRAM_BYTES, 64)
             except BlockingIOError:
@@ -103,6 +107,36 @@ class UdpListener:
                 self.counters.unsent += 1
                 return
             self._answer(message, source, _answer_from(ancillary))
+        self._drain_many()
+
+    def _drain_many(self) -> None:
+        """Answer what else waits, with one call to receive it and one to reply."""
+        datagrams = self._datagrams
+        if datagrams is None:
+            return
+        try:
+            count = datagrams.receive()
+        except OSError:
+            self.counters.unsent += 1
+            return
+        for slot in range(count):
+            self._answer_slot(datagrams, slot)
+        self.counters.unsent += datagrams.flush()
+
+    def _answer_slot(self, datagrams: Datagrams, slot: int) -> None:
+        source = datagrams.source(slot)
+        if source[1] in REFLECTORS:
+            self.counters.reflected += 1
+            return
+        try:
+            reply = self._respond(datagrams.message(slot), stream=False, client=source[0])
+            if type(reply) is bytes:
+                datagrams.reply(slot, reply)
+            elif isinstance(reply, Forwarding):
+                ancillary = _answer_from(datagrams.ancillary(slot))
+                self._forward(reply, partial(self._send, source, ancillary))
+        except KubenetError:
+            self.counters.failed += 1
 
     def _answer(self, message: bytes, source: Source, ancillary: Ancillary) -> None:
         if source[1] in REFLECTORS:

@@ -18,8 +18,10 @@ from tests.netns.dns.test_server import api_server
 from tests.netns.dns.test_upstream import THERE, plainly
 from tests.netns.dns.world import (
     CLIENT,
+    OTHER,
     PATIENCE_S,
     SERVER,
+    SERVER6,
     WEB,
     ZONE,
     Upstream,
@@ -245,5 +247,56 @@ def test_P8_a_server_that_asks_itself_says_servfail_and_serves_the_cluster(
                     await asyncio.sleep(0.05)
             assert (await ask(world, "www.example.com", RType.A)).status == "SERVFAIL"
             assert (await ask(world)).rdata == ["10.96.1.1"]
+
+    on(case)
+
+
+def test_A16_only_some_namespaces_and_services_are_shown(world: World, tmp_path: Path) -> None:
+    async def case() -> None:
+        other = f"api.other.svc.{ZONE}"
+        async with cluster(world) as client:
+            await client.create(NAMESPACES, "", {"metadata": {"name": "other"}})
+            for name, ip, show in (("api", "10.96.2.1", "yes"), ("hidden", "10.96.2.2", "no")):
+                await client.create(
+                    SERVICES,
+                    "other",
+                    {
+                        "metadata": {"name": name, "namespace": "other", "labels": {"show": show}},
+                        "spec": {"clusterIP": ip, "ports": [{"port": 80}]},
+                    },
+                )
+            text = COREFILE.replace("fallthrough in", "namespaces other\n labels show=yes\n fallthrough in")
+            async with serving(world, tmp_path / "Corefile", text):
+                await until_ready(world)
+                assert (await ask(world, other)).rdata == ["10.96.2.1"]
+                assert (await ask(world, f"hidden.other.svc.{ZONE}")).status == "NXDOMAIN"
+                assert (await ask(world)).status == "NXDOMAIN"
+
+    on(case)
+
+
+def test_P_the_corefile_of_kubeadm_runs_unchanged(world: World, tmp_path: Path) -> None:
+    """On all addresses, IPv6 too; the API server is where the kubeconfig says."""
+    text = (Path(__file__).parents[2] / "golden" / "kubeadm.Corefile").read_text()
+    if "nameserver" not in Path("/etc/resolv.conf").read_text():
+        pytest.skip("/etc/resolv.conf names no server to forward to")
+
+    async def case() -> None:
+        corefile, kubeconfig = tmp_path / "Corefile", tmp_path / "kubeconfig"
+        corefile.write_text(text)
+        kubeconfig.write_text(
+            f"clusters: [{{name: a, cluster: {{server: 'http://{CLIENT}:6443'}}}}]\n"
+            "contexts: [{name: a, context: {cluster: a}}]\ncurrent-context: a\n"
+        )
+        async with cluster(world):
+            server = CorefileServer(ServeConfig(corefile, kubeconfig=kubeconfig, netns=world.server))
+            try:
+                await server.start()
+                await until_ready(world)
+                for address in (SERVER, OTHER, SERVER6):
+                    assert (await ask(world, server=address)).rdata == ["10.96.1.1"]
+                assert (await page(world, 8080, "/health"))[0] == 200
+            finally:
+                await server.close()
 
     on(case)

@@ -368,3 +368,25 @@ def test_types_are_asked_as_named(world: World) -> None:
                 assert [record.content for record in result.answers] == [content]
 
     on(case)
+
+
+@pytest.mark.parametrize("asked", [pytest.param(SERVER, id="first"), pytest.param(OTHER, id="second")])
+def test_B12_a_burst_is_answered_whole_from_the_address_that_was_asked(world: World, asked: str) -> None:
+    """More queries than are read one by one; the client's socket hears the address it asks and no other."""
+    await_all = 150
+
+    async def case() -> None:
+        loop = asyncio.get_running_loop()
+        async with serving(world, addresses=("0.0.0.0", "::")):
+            for address in (asked, SERVER6 if asked == SERVER else OTHER6):
+                with udp_socket(world, address) as opened:
+                    for ident in range(await_all):
+                        opened.send(query(WEB if ident % 3 else f"missing.{ZONE}", ident=ident))
+                    opened.send(b"\0")  # no query
+                    answered: set[int] = set()
+                    while len(answered) < await_all:
+                        reply = seen(await asyncio.wait_for(loop.sock_recv(opened, 4096), PATIENCE_S))
+                        assert reply.rdata == (["10.96.1.1"] if reply.id % 3 else [])
+                        answered.add(reply.id)
+
+    on(case)

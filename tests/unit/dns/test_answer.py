@@ -616,3 +616,13 @@ def test_an_endpoint_whose_name_would_be_too_long_is_left_out() -> None:
     pointer = cluster.ask("62.1.1.10.in-addr.arpa", RType.PTR)
     assert len(pointer.rdata[0]) == 254  # 255 octets on the wire
     assert cluster.ask("63.1.1.10.in-addr.arpa", RType.PTR).status == "NXDOMAIN"
+
+
+def test_A16_a_service_without_ready_endpoints_can_be_hidden() -> None:
+    naming = Naming(names.from_text(ZONE), hide_empty=True)
+    cluster = Cluster(service("demo/web", "10.96.1.1"), naming=naming)
+    assert cluster.ask(f"web.demo.svc.{ZONE}").status == "NXDOMAIN"
+    cluster.put(endpoint_slice("demo/web-1", "web", endpoint("10.244.0.1")))
+    assert cluster.ask(f"web.demo.svc.{ZONE}").rdata == ["10.96.1.1"]
+    cluster.put(endpoint_slice("demo/web-1", "web", endpoint("10.244.0.1", ready=False)))
+    assert cluster.ask(f"web.demo.svc.{ZONE}").status == "NXDOMAIN"

@@ -7,7 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dns import names
+from dns.feed import ClusterFeed
+from dns.read import Naming
+from dns.respond import Responder
 from dns.wire import AD, CD, RD, RType
+from dns.zone import ZoneConfig
 from kubenet.model.objects import EndpointSlice, Service
 from tests.unit.dns.world import (
     PLAIN_OPT,
@@ -234,3 +238,39 @@ def test_the_table_is_bounded_by_what_exists() -> None:
         cluster.flush()
         assert len(fast) == 0
         assert not fast._of_service
+
+
+def test_a_message_without_the_end_of_a_name_is_no_denial() -> None:
+    """Every octet of the header could pass for a type and class."""
+    cluster = Cluster(service("demo/web", "10.96.1.1"))
+    cluster.ask(f"x.demo.svc.{ZONE}")
+    message = b"\0\x01\x01\x00\x00\x01" + bytes(6) + b"\x05abc"
+    assert cluster.responder.fast.reply(message, stream=False) is None
+    assert cluster.responder.fast.reply(b"\0\x01\x00\x01\x00\x01" + bytes(6), stream=False) is None
+
+
+def test_invented_names_leave_little_behind() -> None:
+    cluster = Cluster(service("demo/web", "10.96.1.1"))
+    for n in range(5000):
+        cluster.send(query(f"a.x{n}.demo.svc.{ZONE}"))
+    assert len(cluster.responder.fast._parents) <= 4096  # the bound itself is what is promised
+
+
+def test_the_top_of_a_zone_inside_another_is_not_denied_by_the_outer_one() -> None:
+    config = ZoneConfig(
+        Naming(names.from_text(ZONE)), reverse=(names.IN_ADDR_ARPA, names.from_text("10.in-addr.arpa"))
+    )
+    feed = ClusterFeed(config, serial=1)
+    feed.complete()
+    feed.flush()
+    responder = Responder(feed.zone, lambda n: 0, forwards=False)
+    for name in (
+        "1.2.3.11.in-addr.arpa",
+        "x.11.in-addr.arpa",
+        "x.10.in-addr.arpa",
+        "10.in-addr.arpa",
+        "x.in-addr.arpa",
+    ):
+        for _ in range(2):
+            message = query(name, RType.PTR)
+            assert responder.respond(message, stream=False) == responder.respond_slowly(message, stream=False)
