@@ -26,7 +26,7 @@ from kubenet.kernel.run import run
 from kubenet.model.objects import Json, Node, Pod
 from kubenet.model.resources import EVENTS, NODES, PODS
 from kubenet.node import NodeConfig, record, run_node_agent
-from kubenet.node.sandbox import join_argv
+from kubenet.node.sandbox import end_all_in, join_argv
 from kubenet.store.memory import MemoryStore
 
 pytestmark = pytest.mark.netns
@@ -145,6 +145,8 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
     finally:
         await server.stop()
         for path in pinned_namespaces(tmp_path):
+            with NetNs.open(path) as left:
+                end_all_in(left)  # an agent that is cancelled lets its pods go on
             unpin(path)
 
 
