@@ -51,8 +51,3 @@ def soa_content(zone: WireName, serial: int, minimum_s: int) -> bytes:
 def text_content(text: bytes) -> bytes:
     """Return the content of a TXT record of one string of at most 255 octets."""
     return bytes((len(text),)) + text
-
-
-def minimal_any(owner: WireName) -> RRset:
-    """Return what answers ANY where no real set can be picked (RFC 8482 section 4.2)."""
-    return RRset(owner, RType.HINFO, 3600, (text_content(b"RFC8482") + text_content(b""),))

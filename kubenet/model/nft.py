@@ -23,16 +23,8 @@ Elements: TypeAlias = Mapping[bytes, bytes]  # key to value; of a plain set the 
 
 NAME_LENGTH = 255  # NFT_NAME_MAXLEN is 256 with the closing NUL
 COMMENT_LENGTH = 128  # what nft itself allows; a longer one would make nft's users stumble
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]{0,254}")
 _IFNAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,14}\+?")
 _PROTOCOLS = {6: "tcp", 17: "udp", 132: "sctp"}  # IANA protocol numbers
-
-
-def checked_name(name: str) -> str:
-    """Return ``name`` if a chain, set or table can be called so. Raises ValueError."""
-    if not _NAME.fullmatch(name):
-        raise ValueError(f"{name!r} cannot be a name in nftables")
-    return name
 
 
 class Field(Enum):

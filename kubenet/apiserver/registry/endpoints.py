@@ -15,7 +15,7 @@ from kubenet.apiserver.names import dns_label, dns_subdomain
 from kubenet.apiserver.registry.podspec import PROTOCOLS, port_number_causes
 from kubenet.apiserver.status import Cause, duplicate, invalid, required, unsupported
 from kubenet.apiserver.strategy import Kind, Strategy
-from kubenet.apiserver.tree import list_at, set_default, table_at, tables_at, text_at, texts_at
+from kubenet.apiserver.tree import list_at, set_default, tables_at, text_at, texts_at
 from kubenet.model.objects import EndpointSlice, Json, KubeObject
 from kubenet.model.resources import ENDPOINTS, ENDPOINTSLICES
 
@@ -140,12 +140,6 @@ class EndpointsStrategy(Strategy):
                     yield from address_causes(text_at(address, "ip"), field)
             for position, port in enumerate(tables_at(subset, "ports")):
                 yield from port_number_causes(port.get("port"), f"subsets[{index}].ports[{position}].port")
-
-
-def backing_pod(endpoint: Json) -> str:
-    """Return the name of the pod behind an endpoint, or an empty string."""
-    reference = table_at(endpoint, "targetRef")
-    return text_at(reference, "name") if text_at(reference, "kind") == "Pod" else ""
 
 
 SLICE = Kind(ENDPOINTSLICES, EndpointSliceStrategy())
