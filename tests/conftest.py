@@ -23,8 +23,20 @@ def golden() -> Callable[[str, str], None]:
     return check
 
 
+@pytest.fixture
+def fuzz_seconds() -> float:
+    """How long a fuzz target runs: short in ./dev test, as long as asked in ./dev fuzz."""
+    return float(os.environ.get("KUBENET_FUZZ_SECONDS", "2"))
+
+
+@pytest.fixture
+def soak_rounds() -> int:
+    """How many rounds a soak test runs: ./dev soak [ROUNDS]."""
+    return int(os.environ.get("KUBENET_SOAK_ROUNDS", "50"))
+
+
 @pytest.fixture(autouse=True)
 def _needs_root(request: pytest.FixtureRequest) -> None:
     """A test of the kernel without root is an error of how it was started, never a silent skip."""
-    if os.geteuid() != 0 and any(request.node.get_closest_marker(mark) for mark in ("netns", "e2e")):
+    if os.geteuid() != 0 and any(request.node.get_closest_marker(mark) for mark in ("netns", "e2e", "soak")):
         pytest.fail("this test makes network namespaces: run it as root")
