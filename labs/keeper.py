@@ -40,7 +40,8 @@ from labs.images.catalogue import IMAGES
 from labs.ledger import LabDirectory
 from labs.report import GO, Report, decode_spec
 from labs.topology import API_SERVER, API_SERVER_PORT, UNDERLAY_IFNAME, LabNode, LabSpec, topology
-from proxy.daemon import ProxyConfig, run_proxy
+from proxy.daemon import run_proxy
+from proxy.node_config import ProxyConfig
 from proxy.ports import Balance
 
 log = logging.getLogger(__name__)

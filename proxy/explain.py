@@ -8,8 +8,8 @@ from kubenet.model.protocol import Protocol
 from proxy.backend import ProxyMode
 from proxy.compile_iptables import compile_iptables
 from proxy.compile_nft import compile_nft
-from proxy.daemon import ProxyConfig, locality_of, track_rules
 from proxy.nft_names import TABLE
+from proxy.node_config import ProxyConfig, locality_of, track_rules
 from proxy.policy import ServingPort, serve
 from proxy.ports import NodeNetwork, parse_ip
 from proxy.simulate import Arrives, Course, Host, Packet, Step, courses

@@ -12,7 +12,7 @@ from kubenet.errors import InvalidInput
 
 if TYPE_CHECKING:
     from proxy.config import Settings
-    from proxy.daemon import ProxyConfig
+    from proxy.node_config import ProxyConfig
     from proxy.simulate import Course
     from proxy.source import Source
 

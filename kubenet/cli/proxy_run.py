@@ -18,9 +18,10 @@ from kubenet.model.iptables import first_write, render_restore
 from proxy.apply_iptables import KernelIptables, remove_rules
 from proxy.backend import ProxyMode
 from proxy.config import PRIMARY, Settings
-from proxy.daemon import ProxyConfig, run_from, sync_once
+from proxy.daemon import run_from, sync_once
 from proxy.explain import nft_rules_of, nft_text, tables_of
 from proxy.nft_names import TABLE
+from proxy.node_config import ProxyConfig
 from proxy.ports import Family
 from proxy.source import ApiSource, FileSource, Source
 

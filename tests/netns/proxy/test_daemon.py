@@ -16,7 +16,8 @@ from kubenet.kernel import iptables
 from kubenet.model.objects import Json, JsonValue
 from kubenet.model.resources import ENDPOINTSLICES, NAMESPACES, SERVICES
 from kubenet.store.memory import MemoryStore
-from proxy.daemon import ProxyConfig, run_proxy
+from proxy.daemon import run_proxy
+from proxy.node_config import ProxyConfig
 from tests.netns.proxy.world import OUTSIDE, PORT, SILENCE_S, World, backend_ip
 
 pytestmark = pytest.mark.netns

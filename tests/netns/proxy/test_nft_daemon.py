@@ -14,8 +14,9 @@ from kubenet.kernel.run import run
 from kubenet.model.resources import ENDPOINTSLICES, SERVICES
 from proxy import backends
 from proxy.backend import ProxyMode
-from proxy.daemon import ProxyConfig, run_proxy
+from proxy.daemon import run_proxy
 from proxy.nft_names import TABLE
+from proxy.node_config import ProxyConfig
 from tests.netns.proxy.test_daemon import VIP, api_server, eventually, reached, service_body, slice_body
 from tests.netns.proxy.world import World, backend_ip
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from kubenet.kernel.netns import NetNs
-from proxy.daemon import ProxyConfig, run_from
+from proxy.daemon import run_from
+from proxy.node_config import ProxyConfig
 from proxy.source import FileSource
 from tests.netns.proxy.test_daemon import eventually
 from tests.netns.proxy.world import NODE, World, backend_ip

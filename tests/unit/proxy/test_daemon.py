@@ -13,7 +13,8 @@ from kubenet.errors import ProgramFailed
 from kubenet.model.objects import EndpointSlice, Service
 from proxy.apply_iptables import IptablesBackend
 from proxy.backend import Applied, Backend
-from proxy.daemon import FamilySync, ProxyConfig, ProxySync
+from proxy.daemon import FamilySync, ProxySync
+from proxy.node_config import ProxyConfig
 from proxy.policy import Locality, ServingPort
 from proxy.ports import NodeNetwork
 from proxy.status import Status, StatusConfig
