@@ -34,10 +34,14 @@ class _Kept:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """What was kept; ``refresh`` says that it should be asked for again, soon or already late."""
+    """What was kept; ``refresh`` says that it should be asked for again, soon or already late.
+
+    ``verify``: it is too old, and only for the case that nobody answers now.
+    """
 
     reply: UpstreamReply
     refresh: bool
+    verify: bool = False
 
 
 @dataclass(slots=True)
@@ -79,9 +83,12 @@ class ReplyCache:
             return None
         self._note_hit(key)
         if left_s <= 0:
-            self.counters.served_stale += 1
-            return Hit(_aged(kept.reply, kept.ttl_s, kept.ttl_s), refresh=True)
-        return Hit(_aged(kept.reply, int(now - kept.at), kept.ttl_s), self._prefetches(kept, left_s, now))
+            self.counters.served_stale += not self._config.stale_verify
+            return Hit(
+                _aged(kept.reply, kept.ttl_s, kept.ttl_s), refresh=True, verify=self._config.stale_verify
+            )
+        age_s = 0 if self._config.keep_ttl else int(now - kept.at)
+        return Hit(_aged(kept.reply, age_s, kept.ttl_s), self._prefetches(kept, left_s, now))
 
     def _note_hit(self, key: Key) -> None:
         table = self._success if key in self._success else self._denial

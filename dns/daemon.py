@@ -28,7 +28,7 @@ from dns.corefile import read_corefile
 from dns.live import Live
 from dns.metrics import Figures, UpstreamFigures, render
 from dns.pages import PageServer
-from dns.plugins import DNS_PORT, read_blocks
+from dns.plugins.registry import DNS_PORT, read_blocks
 from dns.respond import Forwarding
 from dns.server import bound_socket
 from dns.settings import Block, Kubernetes, Listen

@@ -16,6 +16,7 @@ Source: RFC 5452 (forgery), RFC 7766 section 5 (TC), draft-vixie-dnsext-dns0x20;
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Generic, TypeAlias, TypeVar
 
 from dns.health import PLAIN, Manners, UpstreamHealth
@@ -30,12 +31,22 @@ WaiterT = TypeVar("WaiterT")
 _UNUSABLE = frozenset((Rcode.SERVFAIL, Rcode.REFUSED, Rcode.NOTIMP, Rcode.FORMERR))
 
 
+class Transport(Enum):
+    """How a server is asked."""
+
+    PLAIN = "dns"  # UDP, and TCP where it must be
+    TLS = "tls"
+    HTTPS = "https"
+
+
 @dataclass(frozen=True, slots=True)
 class Upstream:
     """A server that answers for the rest of the world."""
 
     address: IPAddress
     port: int = 53
+    transport: Transport = Transport.PLAIN
+    servername: str = ""  # of the certificate, if it is this server's own (``tls://9.9.9.9%dns.quad9.net``)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from dns.settings import Block, ForwardTo, Hosts, Kubernetes
 from dns.site import Part, Site
 from dns.transports import Reply
 from dns.upstream import SocketFactory, UpstreamSockets
-from dns.wire import RD, Question, RType
+from dns.wire import RD, Question, Rcode, RType
 from kubenet.errors import InvalidInput
 
 log = logging.getLogger(__name__)
@@ -37,6 +37,7 @@ class Waiter:
     ask: Ask
     waiting: Forwarding | None = None
     reply: Reply | None = None
+    stale: UpstreamReply | None = None  # better than no answer
 
 
 class LivePart:
@@ -77,8 +78,9 @@ class LivePart:
     def forward(self, route: int, waiting: Forwarding, reply: Reply) -> None:
         """Answer from the cache, or ask."""
         hit = self.cache.get(waiting.ask, self._loop.time()) if self.cache is not None else None
-        if hit is None:
-            self._routes[route].ask(waiting.ask, Waiter(waiting.ask, waiting, reply), stream=waiting.stream)
+        if hit is None or hit.verify:
+            waiter = Waiter(waiting.ask, waiting, reply, hit.reply if hit else None)
+            self._routes[route].ask(waiting.ask, waiter, stream=waiting.stream)
             return
         reply(self.part.responder.complete(waiting, hit.reply))
         if hit.refresh:
@@ -90,6 +92,9 @@ class LivePart:
             log.error("dns: forward: what is asked upstream comes back here; such names are SERVFAIL now")
         if reply and self.cache is not None:
             self.cache.put(waiter.ask, reply, self._loop.time())
+        if waiter.stale and self.cache is not None and (reply is None or reply.rcode == Rcode.SERVFAIL):
+            reply = waiter.stale
+            self.cache.counters.served_stale += 1
         if waiter.waiting and waiter.reply:
             waiter.reply(self.part.responder.complete(waiter.waiting, reply))
 

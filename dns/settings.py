@@ -54,6 +54,16 @@ class Kubernetes:
 
 
 @dataclass(frozen=True, slots=True)
+class ClientTls:
+    """How servers are asked over TLS."""
+
+    servername: str = ""  # empty: the server's address must be in its certificate
+    cert: str = ""  # our own, with its key
+    key: str = ""
+    ca: str = ""  # empty: the system's
+
+
+@dataclass(frozen=True, slots=True)
 class ForwardTo:
     """``forward``: who is asked for names below ``zone``."""
 
@@ -62,10 +72,21 @@ class ForwardTo:
     excepted: tuple[WireName, ...] = ()
     policy: Policy = Policy.RANDOM
     force_tcp: bool = False
+    prefer_udp: bool = False  # UDP first also for a client over TCP
     max_fails: int = 2
     max_concurrent: int = 0  # 0: as many as we ever remember
+    max_tries: int = 0  # for one question; 0: as patience allows
     health_check_s: float = 0.5
+    health_check_recurse: bool = True
+    health_check_domain: WireName = names.ROOT
     fail_fast: bool = False
+    read_timeout_s: float = 0.0  # for one try; 0: as patience allows
+    expire_s: float = 10.0  # of idle connections
+    max_idle: int = 0  # idle connections to one server; 0: no limit
+    tls: ClientTls | None = None
+    failover: frozenset[int] = frozenset()  # codes of replies after which the next server is asked
+    next_on: frozenset[int] = frozenset()  # codes of replies after which the next forward is asked
+    next_on_nodata: bool = False
 
     def takes(self, name: WireName) -> bool:
         """Return whether a lower-cased name is asked here."""
@@ -87,6 +108,8 @@ class CacheConfig:
     prefetch_within_s: float = 60.0
     prefetch_share: float = 0.1  # of the TTL that is left
     stale_s: float = 0.0
+    stale_verify: bool = False  # ask first; what is stale is given only if nobody answers
+    keep_ttl: bool = False  # give TTLs as they came, not what is left of them
     servfail_s: float = 5.0
     no_success: tuple[WireName, ...] = ()
     no_denial: tuple[WireName, ...] = ()

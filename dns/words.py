@@ -4,6 +4,8 @@ Every function raises InvalidInput for a word that means nothing.
 """
 
 import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 from ipaddress import ip_address, ip_network
 
 from dns import names
@@ -15,6 +17,20 @@ from kubenet.errors import InvalidInput
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s|us|ns)?")
 _SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9, None: 1.0}
+
+RCODES = {
+    "NOERROR": 0,
+    "FORMERR": 1,
+    "SERVFAIL": 2,
+    "NXDOMAIN": 3,
+    "NOTIMP": 4,
+    "REFUSED": 5,
+    "YXDOMAIN": 6,
+    "YXRRSET": 7,
+    "NXRRSET": 8,
+    "NOTAUTH": 9,
+    "NOTZONE": 10,
+}
 
 
 def duration_s(text: str) -> float:
@@ -71,8 +87,21 @@ def listen_at(directive: Directive, default_port: int, *, everywhere: bool) -> L
     return Listen(address, whole_number(port, 0, 65535))
 
 
-def unknown_option(option: Directive, plugin: str) -> InvalidInput:
-    return InvalidInput(f"{option.where}: {plugin}: unknown option {option.name!r}")
+def unknown_option(option: Directive, plugin: str, known: Iterable[str] = ()) -> InvalidInput:
+    text = f"{option.where}: {plugin}: unknown option {option.name!r}"
+    return InvalidInput(text, did_you_mean(option.name, known))
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return the advice for a word that is nearly one of the ``known``; empty if it is none."""
+    near = get_close_matches(word, sorted(known), 1, 0.6)
+    return f"did you mean {near[0]}?" if near else ""
+
+
+def rcode_of(text: str) -> int:
+    if text.upper() in RCODES:
+        return RCODES[text.upper()]
+    raise InvalidInput(f"{text!r} is not one of {', '.join(RCODES)}", did_you_mean(text.upper(), RCODES))
 
 
 def option_not_yet(option: Directive, plugin: str) -> InvalidInput:

@@ -131,3 +131,19 @@ def test_P7_zones_can_be_left_out() -> None:
     assert len(cache_of(reply(60), CacheConfig(no_success=(zone,)))) == 0
     assert len(cache_of(reply(60), CacheConfig(no_denial=(zone,)))) == 1
     assert len(cache_of(reply(60), CacheConfig(zones=(names.from_text("example.org"),)))) == 0
+
+
+def test_P7_a_stale_answer_may_be_only_for_the_case_that_nobody_answers() -> None:
+    cache = cache_of(reply(10), CacheConfig(stale_s=100, stale_verify=True))
+    hit = cache.get(ASK, 1020.0)
+    assert hit is not None
+    assert (hit.verify, cache.counters.served_stale) == (True, 0)
+    fresh = cache.get(ASK, 1005.0)
+    assert fresh is not None
+    assert not fresh.verify
+
+
+def test_P7_keepttl_gives_the_ttl_as_it_came() -> None:
+    cache = cache_of(reply(60), CacheConfig(keep_ttl=True))
+    assert ttls(cache, 1050.0) == [60]
+    assert ttls(cache, 1060.0) is None

@@ -12,7 +12,7 @@ from dns import names
 from dns.corefile import read_corefile
 from dns.forward import Upstream
 from dns.health import Policy
-from dns.plugins import DONE, NOT_YET, read_blocks
+from dns.plugins.registry import DONE, NOT_YET, read_blocks
 from dns.settings import Block, Listen
 from dns.zone import PodsMode
 from kubenet.errors import InvalidInput

@@ -4,7 +4,7 @@ import pytest
 
 from dns import names
 from dns.corefile import no_files, read_corefile
-from dns.plugins import read_blocks
+from dns.plugins.registry import read_blocks
 from dns.respond import Forwarding
 from dns.site import Part, Site
 from dns.wire import RType

@@ -15,6 +15,8 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from dns import names
 from dns.corefile import Directive, ServerBlock
 from dns.names import WireName, is_in
+from dns.plugins.cache import read_cache
+from dns.plugins.forward import read_forward
 from dns.settings import (
     Acl,
     AclRule,
@@ -23,9 +25,9 @@ from dns.settings import (
     Kubernetes,
     Template,
 )
-from dns.upstream_options import read_cache, read_forward
 from dns.wire import UDP_BYTES
 from dns.words import (
+    did_you_mean,
     duration_s,
     listen_at,
     nothing_more,
@@ -98,7 +100,8 @@ def _with(block: Block, directive: Directive) -> Block:
     if reader is None:
         if directive.name in NOT_YET:
             raise InvalidInput(f"{directive.where}: plugin {directive.name} is not done yet")
-        raise InvalidInput(f"{directive.where}: unknown plugin {directive.name!r}")
+        text = f"{directive.where}: unknown plugin {directive.name!r}"
+        raise InvalidInput(text, did_you_mean(directive.name, DONE | NOT_YET))
     try:
         return reader(block, directive)
     except InvalidInput as error:
