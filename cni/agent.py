@@ -85,6 +85,7 @@ class AgentConfig:
             self.service_cidrs,
             self.wiring,
             self.settings_path,
+            self.state_dir / "made.json",
         )
 
 

@@ -6,9 +6,14 @@
     loops    pod . pod                                  of each pod with a port
 
 A port is three elements, whatever else is there. The chains never change. They come right behind
-those of Services, so a port of a pod never takes traffic from a Service (CVE-2019-9946), and packets to
-127.0.0.1 stay what they are. A pod that reaches itself through its own port, and with a bridge any pod of
-the same node, must see the node as the other side, or it would answer past it.
+those of Services, so a port of a pod never takes traffic from a Service (CVE-2019-9946). A pod that reaches
+itself through its own port, and with a bridge any pod of the same node, must see the node as the other side,
+or it would answer past it; and so must the pod that a process of the node reaches through 127.0.0.1. (IPv6
+lets nothing leave ``lo`` from ::1; from another of its addresses the node reaches a port at ::1.)
+
+The way back from such a pod to 127.0.0.1 needs ``route_localnet`` on its link, and on no other. What comes by
+any link but ``lo`` for 127.0.0.0/8 is dropped before all else, so nothing that listens there, and no port at
+127.0.0.1, can be reached from outside (CVE-2020-8558).
 
 With routed wiring a pod is a link of its own, so one rule for all of them says that a packet's source is the
 pod's: the way back to it must be the link it came by. Nothing else of a pod's lies can arrive anywhere: both
@@ -26,6 +31,7 @@ from kubenet.model.nft import (
     Chain,
     Family,
     Field,
+    From,
     FromElsewhere,
     Hook,
     InInterface,
@@ -80,21 +86,22 @@ def chains_of(family: Family) -> dict[str, Chain]:
         (SendTo((Load.DESTINATION, Load.PROTOCOL, Load.PORT), PORTS),),
         (ToThisNode(), SendTo((Load.PROTOCOL, Load.PORT), ANY)),
     )
-    own: tuple[Rule, ...] = ((To(_LOOPBACK[family]), Verdict.RETURN), *send)
     to_target = InSet((Load.DESTINATION, Load.PROTOCOL, Load.PORT), TARGETS)
     back: tuple[Rule, ...] = (
         (Translated(), InSet((Load.SOURCE, Load.DESTINATION), LOOPS), Masquerade()),
         (Translated(), InInterface(BRIDGE_IFNAMES), to_target, Masquerade()),
+        (Translated(), From(_LOOPBACK[family]), to_target, Masquerade()),
     )
     # Links that begin like those of pods and are none: the tunnel's.
     guard: tuple[Rule, ...] = (
+        (InInterface("lo", negated=True), To(_LOOPBACK[family]), Verdict.DROP),
         (InInterface("kubenet.+"), Verdict.RETURN),
         (InInterface("k+"), FromElsewhere(), Verdict.DROP),
     )
     return {
         "guard": Chain(guard, Hook.PREROUTING, _FIRST_OF_ALL, "filter"),
         "prerouting": Chain(send, Hook.PREROUTING, _BEHIND_SERVICES),
-        "output": Chain(own, Hook.OUTPUT, _BEHIND_SERVICES),
+        "output": Chain(send, Hook.OUTPUT, _BEHIND_SERVICES),
         "postrouting": Chain(back, Hook.POSTROUTING, _MASQUERADE),
     }
 

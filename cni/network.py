@@ -16,23 +16,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cni.attach import PodWiring
-from cni.guard import TABLE, compile_guard
+from cni.book import Book, Made, made_of
+from cni.guard import compile_guard
 from cni.masquerade import TABLES, Surroundings, compile_tables, is_ours, withdrawal
 from cni.overlay import NodeNet, Tunnel, compile_overlay, on_link, own_ranges, pod_mtu
+from cni.peer_guard import PeerGuard
 from cni.plan import Bridge, Wiring, bridge_state
-from cni.settings import DirectRouting, Settings, read_settings
+from cni.settings import DirectRouting, Settings
+from cni.settings_file import SettingsFile
 from ipam.pool import Pool
-from kubenet.errors import InvalidInput, KernelLacks, NotFound
+from kubenet.errors import NotFound
 from kubenet.kernel import codec, iptables, sysctl
 from kubenet.kernel.dump import Dump, Imprint
 from kubenet.kernel.netns import NetNs
-from kubenet.kernel.nft import Nftables
 from kubenet.kernel.rtnl import Rtnl
 from kubenet.model.iptables import Family, Table, render_restore
 from kubenet.model.iptables_save import read_save, write_between
 from kubenet.model.links import ROUTE_PROTOCOL, IPAddress, IPNetwork, LinkState, can_become, diff_state
 from kubenet.model.nft import Ruleset
-from kubenet.model.nft_change import change_between
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ class NetworkConfig:
     service_cidrs: tuple[IPNetwork, ...]
     wiring: Wiring
     settings_path: Path | None = None  # what may change
+    book_path: Path | None = None  # where it is written down what was made; on a tmpfs
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,7 @@ class NodeNetwork:
         self._settled: Imprint | None = None  # what a sync saw that found its wish fulfilled
         self._silent: dict[IPAddress, float] = {}
         self._guard = PeerGuard(config.netns)
+        self._book = Book(config.book_path)
         self._filtered: Surroundings | None = None
         self._filter_due_s = 0.0
 
@@ -114,13 +117,14 @@ class NodeNetwork:
         return self._monotonic() > self._filter_due_s
 
     def remove(self) -> None:
-        """Take everything away again that a sync made; pods lose their network. Raises KubenetError."""
-        ours = self._ours()
-        have = self._rtnl.tables().state()
-        routes = {key: route for key, route in have.routes.items() if route.protocol == ROUTE_PROTOCOL}
-        made = LinkState(links={name: have.links[name] for name in ours & have.links.keys()}, routes=routes)
+        """Take everything away again that a sync made, and nothing else. Raises KubenetError.
+
+        Pods keep their links; they reach no other node any more.
+        """
+        made = self._owned(self._rtnl.tables().state(), self._book.made())
         if change := diff_state(made, LinkState()):
             self._rtnl.apply(change)
+        self._book.forget()
         self._wish = self._settled = self._filtered = None
         self._guard.remove()
         for family in FAMILIES:
@@ -189,26 +193,33 @@ class NodeNetwork:
             log.warning("cni: %s was made otherwise, making it anew", ", ".join(outdated))
             self._rtnl.transact([codec.delete_link(ifname=name) for name in outdated])
             have = self._rtnl.observe()
-        if change := diff_state(self._owned(have), want):
+        before, after = self._book.made(), made_of(want, self._ours())
+        # Pods may still hang on a bridge of another wiring: it goes with --cleanup only.
+        after = Made(after.links | before.links, after.routes)
+        self._book.write(before | after)  # before anything is made, so that no crash leaves what nobody owns
+        if change := diff_state(self._owned(have, Made(routes=before.routes)), want):
             self._rtnl.apply(change)
+            self._book.write(after)
             log.info("cni: overlay written, %d routes in all", len(want.routes))
         elif not outdated:
             self._settled = imprint
 
-    def _owned(self, have: LinkState) -> LinkState:
-        """Return what is ours: links, what is on them, routes to nowhere, next hops on the underlay."""
-        underlay = self._config.underlay_ifname
-        direct = {
+    def _owned(self, have: LinkState, made: Made) -> LinkState:
+        """Return what is ours: links with all on them, and the routes elsewhere that were written down."""
+        elsewhere = {
             key: route
             for key, route in have.routes.items()
-            if route.ifname == underlay and route.protocol == ROUTE_PROTOCOL
+            if route.protocol == ROUTE_PROTOCOL and made.has(route)
         }
-        return have.owned_by(self._ours() | {""}).union(LinkState(routes=direct))
+        return have.owned_by(self._ours() | made.links).union(LinkState(routes=elsewhere))
 
     def _forward(self, own: NodeNet) -> None:
-        for family in {cidr.version for cidr in own.pod_cidrs}:
-            if sysctl.read(self._config.netns, FORWARDING[family]) != "1":
-                sysctl.write(self._config.netns, FORWARDING[family], 1)
+        keys = [FORWARDING[family] for family in {cidr.version for cidr in own.pod_cidrs}]
+        if self._config.wiring is Wiring.BRIDGE:
+            keys.append(f"net.ipv4.conf.{BRIDGE_IFNAME}.route_localnet")  # see cni.hostports
+        for key in keys:
+            if sysctl.read(self._config.netns, key) != "1":
+                sysctl.write(self._config.netns, key, 1)
 
     def _surroundings(self, own: NodeNet, tunnel_ifname: str, settings: Settings) -> Surroundings:
         config = self._config
@@ -241,100 +252,6 @@ def _write_filter(netns: NetNs, tables: Sequence[Table], family: Family) -> bool
     if text:
         iptables.restore(netns, text, family=family)
     return bool(text)
-
-
-class PeerGuard:
-    """The table that says who may send into the tunnel. Other programs cannot change it."""
-
-    def __init__(self, netns: NetNs) -> None:
-        self._netns = netns
-        self._table: Nftables | None = None
-        self._have: Ruleset | None = None
-        self._lacking = False
-
-    def sync(self, want: Ruleset) -> None:
-        """Make the table hold ``want``; without nftables in the kernel, say so once. Raises NetlinkError."""
-        if self._lacking:
-            return
-        try:
-            self._sync(want)
-        except KernelLacks as error:
-            self._lacking = True
-            log.warning("cni: the tunnel's port is open to everybody: %s", error)
-
-    def _sync(self, want: Ruleset) -> None:
-        table = self._of(want.family)
-        if table.heard():
-            self._have = None
-        if self._have is want:
-            return
-        have = self._have or table.read(lambda: want.chains)
-        self._have = None  # until it is known what came of it
-        if change := change_between(have, want):
-            table.commit(change)
-            log.info("cni: %d senders may use the tunnel", sum(map(len, want.elements.values())) - 1)
-        self._have = want
-
-    def _of(self, family: Family) -> Nftables:
-        if self._table and self._table.family != family:
-            # The underlay's addresses are of the other family now.
-            self.remove()
-        self._table = self._table or Nftables(self._netns, family, TABLE)
-        return self._table
-
-    def remove(self) -> None:
-        """Delete the table, in whichever family it is. Raises NetlinkError."""
-        self.close()
-        for family in FAMILIES:
-            table = Nftables(self._netns, family, TABLE)
-            try:
-                table.remove()
-            except KernelLacks:
-                continue
-            finally:
-                table.close()
-
-    def close(self) -> None:
-        """Let go of the table; it stays."""
-        table, self._table, self._have = self._table, None, None
-        if table:
-            table.close()
-
-
-class SettingsFile:
-    """The administrator's file, read again whenever it is another one; a broken one changes nothing."""
-
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
-        self._settings = Settings()
-        self._seen: tuple[int, ...] | None = None
-
-    def changed(self) -> bool:
-        return self._stamp() != self._seen
-
-    def current(self) -> Settings:
-        stamp = self._stamp()
-        if stamp == self._seen or self._path is None:
-            return self._settings
-        self._seen = stamp
-        try:
-            self._settings = read_settings(self._path.read_text(), str(self._path)) if stamp else Settings()
-            log.info("cni: settings of %s: %s", self._path, self._settings)
-        except (OSError, UnicodeDecodeError) as error:
-            log.warning("cni: %s cannot be read, what was read before holds: %s", self._path, error)
-        except InvalidInput as error:
-            log.warning("cni: %s; what was read before holds", error)
-        return self._settings
-
-    def _stamp(self) -> tuple[int, ...] | None:
-        """Return what differs when the file is another one; empty when there is none."""
-        if self._path is None:
-            return None
-        try:
-            status = self._path.stat()
-        except OSError:
-            return ()
-        return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def bridge_for(own: NodeNet) -> Bridge:

@@ -13,6 +13,7 @@ from cni.hostports import TABLE, Contents, chains_of, clash, contents_of, rulese
 from cni.spec import CniError, Code
 from ipam.record import AllocationRecord, HostPort
 from kubenet.errors import KubenetError
+from kubenet.kernel import sysctl
 from kubenet.kernel.conntrack import Conntrack, Kind
 from kubenet.kernel.netns import NetNs
 from kubenet.kernel.nft import Nftables
@@ -132,6 +133,8 @@ class KernelPublisher:
     def publish(self, record: AllocationRecord) -> None:
         if not record.host_ports:
             return
+        # So that answers of the pod find back to 127.0.0.1; what else could use it, the table's guard drops.
+        sysctl.write(self._netns, f"net/ipv4/conf/{record.host_ifname}/route_localnet", 1)
         with self._guard:
             for family, table in self._tables.items():
                 if contents := contents_of(record, family):
@@ -192,7 +195,7 @@ def _udp_ports(record: AllocationRecord) -> tuple[HostPort, ...]:
 def _is_for(kind: Kind, record: AllocationRecord, own: frozenset[IPAddress]) -> bool:
     """Whether a flow was sent to one of the pod's ports at one of the node's addresses."""
     (ip, port), _ = kind.sockets()
-    return ip in own and any(
+    return (ip in own or ip.is_loopback) and any(
         port == wanted.port and (wanted.ip is None or wanted.ip.is_unspecified or wanted.ip == ip)
         for wanted in _udp_ports(record)
     )

@@ -407,13 +407,6 @@ def _host_port(mapping: _PortMapping) -> HostPort:
     for port in (mapping.host_port, mapping.container_port):
         if not 1 <= port <= _LARGEST_PORT:
             raise CniError(Code.INVALID_CONFIG, f"a port mapping is invalid: port {port}", "portMappings")
-    if ip is not None and ip.is_loopback:
-        # It would take net.ipv4.conf.*.route_localnet, which opens 127.0.0.1 to neighbours (CVE-2020-8558).
-        raise CniError(
-            Code.UNSUPPORTED_FIELD,
-            f"the network configuration asks for what kubenet does not do: portMappings.hostIP: {ip}",
-            "use an address of the node",
-        )
     return HostPort(protocol, mapping.host_port, mapping.container_port, ip)
 
 

@@ -120,7 +120,7 @@ class CniRuntime:
         cached = Cached(
             _KIND,
             attachment.container_id,
-            network.content,
+            _whole(network),
             attachment.ifname,
             network.conf.name,
             attachment.netns,
@@ -134,16 +134,20 @@ class CniRuntime:
         return result
 
     def delete(self, network: Network, attachment: Attachment) -> None:
-        """Detach; what was never attached is fine. Raises PluginFailed."""
+        """Detach by the list of the ADD, whatever the network's is by now; what was never attached is fine.
+
+        Raises PluginFailed.
+        """
         path = self._path(network.conf.name, attachment)
         cached = _cached(path)
+        conf = _conf_of(cached, path) if cached else network.conf
         told = _Told(
-            network.conf,
+            conf,
             attachment.environment,
             cached.result if cached else None,
             cached.capabilities if cached else {},
         )
-        for plugin in reversed(network.conf.plugins):
+        for plugin in reversed(conf.plugins):
             self._execute("DEL", plugin, told)
         path.unlink(missing_ok=True)
 
@@ -156,8 +160,9 @@ class CniRuntime:
         cached = _cached(self._path(network.conf.name, attachment))
         if cached is None:
             raise NotFound(f"{attachment.container_id} {attachment.ifname}: no result of an ADD is kept")
-        told = _Told(network.conf, attachment.environment, cached.result, cached.capabilities)
-        for plugin in network.conf.plugins:
+        conf = _conf_of(cached, self._path(network.conf.name, attachment))
+        told = _Told(conf, attachment.environment, cached.result, cached.capabilities)
+        for plugin in conf.plugins:
             self._execute("CHECK", plugin, told)
 
     def collect(self, network: Network, valid: Iterable[tuple[str, str]]) -> None:
@@ -250,6 +255,21 @@ def _cached(path: Path) -> Cached | None:
     except (FileNotFoundError, msgspec.DecodeError):
         return None
     return cached if cached.kind == _KIND else None
+
+
+def _whole(network: Network) -> bytes:
+    """Return the list as it was run: also with the plugins of the network's own directory."""
+    written = msgspec.json.decode(network.content, type=dict)
+    if list(network.conf.plugins) == written.get("plugins", [written]):
+        return network.content
+    return msgspec.json.encode(
+        {**written, "plugins": list(network.conf.plugins), "loadOnlyInlinedPlugins": True}
+    )
+
+
+def _conf_of(cached: Cached, path: Path) -> NetworkList:
+    """Return the list of the ADD. Raises NetworkConfigInvalid."""
+    return parse_network(cached.config, str(path))
 
 
 def _failure(act: Callable[..., object], *arguments: object) -> list[str]:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from cni.network import PeerGuard
 from cni.overlay import NodeNet
+from cni.peer_guard import PeerGuard
 from cni.plan import Wiring
 from kubenet.kernel import codec, iptables
 from kubenet.kernel.counters import link_counters

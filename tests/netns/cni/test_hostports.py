@@ -13,6 +13,7 @@ import pytest
 from cni.hostports import TABLE
 from cni.overlay import NodeNet
 from cni.plan import Wiring
+from kubenet.kernel import sysctl
 from kubenet.kernel.netns import NetNs
 from kubenet.kernel.nft import Nftables
 from kubenet.kernel.run import run
@@ -73,11 +74,13 @@ def _serve(serving: socket.socket, protocol: str) -> None:
             return
 
 
-def ask(client: NetNs, address: str, port: int, protocol: str = "tcp") -> str:
+def ask(client: NetNs, address: str, port: int, protocol: str = "tcp", source: str = "") -> str:
     """Return as whom the server saw the client; an empty string if nobody answers."""
     with client.socket(family_of(address), *TYPES[protocol]) as calling:
         calling.settimeout(0.5)
         try:
+            if source:
+                calling.bind((source, 0))
             calling.connect((address, port))
             if protocol == "udp":
                 calling.send(b"who am I")
@@ -150,13 +153,61 @@ def test_P1_a_port_of_one_address_of_the_node_is_a_port_of_that_address_only(clu
         assert ask(cluster.neighbor, "10.244.1.0", 8080)
 
 
-def test_P1_what_the_node_itself_serves_on_loopback_stays_its_own(cluster: Cluster) -> None:
-    with cluster.one.netns.socket(socket.AF_INET, socket.SOCK_STREAM) as serving:
-        serving.bind(("127.0.0.1", 8080))
-        serving.listen()
-        with cluster.one.netns.socket(socket.AF_INET, socket.SOCK_STREAM) as calling:
-            calling.settimeout(WITHIN_S)
-            calling.connect(("127.0.0.1", 8080))
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+def test_P1_a_port_of_the_node_is_also_at_127_0_0_1_for_the_node_itself_and_for_nobody_else(
+    cluster: Cluster, protocol: str
+) -> None:
+    with echo(cluster.server, protocol, 80, socket.AF_INET):
+        assert ask(cluster.one.netns, "127.0.0.1", 8080, protocol)
+        # As the conformance suite does it, from another of the node's addresses.
+        assert ask(cluster.one.netns, "127.0.0.1", 8080, protocol, source=str(cluster.one.net.node_ip))
+        assert not ask(cluster.neighbor, "127.0.0.1", 8080, protocol)
+
+
+def test_P1_one_port_leads_to_three_pods_by_address_and_protocol(
+    make_node: NodeMaker, pin: Pin, wire: NetNs
+) -> None:
+    """What Kubernetes' conformance suite asks for: no conflict unless address, port and protocol agree."""
+    node = make_node()
+    node.start()
+    node_ip, port = str(node.net.node_ip), 54323
+    wanted = {"local": mapping(port, "tcp", "127.0.0.1"), "tcp": mapping(port, "tcp", node_ip)}
+    wanted["udp"] = mapping(port, "udp", node_ip)
+    pods = {}
+    for name, each in wanted.items():
+        path = pin(name)
+        assert node.runtime.add(name, path, **ports(each)).code == 0
+        pods[name] = NetNs.open(path)
+    try:
+        ways = {"local": ("127.0.0.1", "tcp"), "tcp": (node_ip, "tcp"), "udp": (node_ip, "udp")}
+        for name, (address, protocol) in ways.items():
+            with echo(pods[name], protocol, 80, socket.AF_INET):  # no other of the three answers
+                assert ask(node.netns, address, port, protocol, source=node_ip)
+                assert ask(node.netns, address, port, protocol)
+                assert bool(ask(wire, node_ip, port, protocol)) is (name != "local")
+    finally:
+        for netns in pods.values():
+            netns.close()
+
+
+def test_S6_nobody_on_the_wire_reaches_127_0_0_1_nor_a_port_there(
+    node: LabNode, pin: Pin, wire: NetNs
+) -> None:
+    path = pin("p")
+    assert node.runtime.add("c", path, **ports(mapping(8080, "tcp", "127.0.0.1"), mapping(8081))).code == 0
+    run(["ip", "route", "add", "127.0.0.0/8", "via", str(node.net.node_ip), "table", "99"], netns=wire)
+    run(["ip", "rule", "add", "pref", "0", "ipproto", "tcp", "lookup", "99"], netns=wire)
+    run(["ip", "rule", "add", "pref", "1", "lookup", "local"], netns=wire)
+    run(["ip", "rule", "del", "pref", "0", "lookup", "local"], netns=wire)
+    sysctl.write(wire, "net.ipv4.conf.wire.route_localnet", 1)
+    sysctl.write(node.netns, "net.ipv4.conf.all.route_localnet", 1)  # the worst that somebody could do
+    with NetNs.open(path) as server, echo(server, "tcp", 80, socket.AF_INET):
+        assert not ask(wire, "127.0.0.1", 8080)
+        assert not ask(wire, "127.0.0.1", 8081)
+        assert ask(node.netns, "127.0.0.1", 8080)
+        node.stop()  # the attack is one: without the guard it succeeds
+        run(["nft", "flush", "chain", "ip", TABLE, "guard"], netns=node.netns)
+        assert ask(wire, "127.0.0.1", 8080)
 
 
 def test_P1_a_routed_neighbor_keeps_its_address(cluster: Cluster) -> None:
@@ -277,6 +328,8 @@ def test_P1_ports_of_a_dual_stack_pod_lead_there_over_both_families(make_node: N
             assert ask(client, "fd01::1", 8080) == "fd00:1::3"
             assert ask(server, "fd01::1", 8080)
             assert ask(client, "fd01::1", 8081)
+            assert ask(node.netns, "::1", 8080, source="fd01::1")
+            assert not ask(node.netns, "::1", 8080)  # IPv6 lets nothing leave lo from ::1
         with echo(server, "tcp", 80, socket.AF_INET):
             assert ask(client, "172.30.0.1", 8080)
             assert not ask(client, "172.30.0.1", 8081)
@@ -291,5 +344,4 @@ def test_P1_a_mapping_that_cannot_be_is_refused(node: LabNode, pin: Pin) -> None
         mapping(80, container_port=0),
     ):
         assert node.runtime.add("c", path, **ports(wrong)).error == 7
-    assert node.runtime.add("c", path, **ports(mapping(80, "tcp", "127.0.0.1"))).error == 2
     assert node.nothing_left()

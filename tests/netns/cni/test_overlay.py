@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from cni.guard import TABLE
-from cni.network import PeerGuard
 from cni.overlay import NodeNet
+from cni.peer_guard import PeerGuard
 from cni.plan import Wiring
 from kubenet.apiserver.http import ApiServer
 from kubenet.client.kubeconfig import ClusterConfig
@@ -481,13 +481,18 @@ def test_the_agent_is_a_process_that_serves_pods_tells_how_it_is_and_ends_cleanl
                 os.kill(child.pid, signal.SIGTERM)
                 assert await asyncio.to_thread(child.wait, 10.0) == 0, (tmp_path / "log").read_text()
                 assert TUNNEL in observe(node.netns).links
+                foreign = ["192.0.2.0/24", "192.0.2.128/25"]  # routes of somebody else who uses our number
+                run(["ip", "route", "add", foreign[0], "dev", "eth0", "proto", "107"], netns=node.netns)
+                run(["ip", "route", "add", "unreachable", foreign[1], "proto", "107"], netns=node.netns)
                 done = await asyncio.to_thread(
                     run, agent_command(node, kubeconfig, "--cleanup"), netns=node.netns
                 )
                 assert done.returncode == 0
                 left = observe(node.netns)
+                assert {str(r.destination) for r in left.routes.values() if r.unreachable} == {foreign[1]}
+                assert foreign[0] in map(str, left.routes)
                 assert TUNNEL not in left.links
-                assert not [r for r in left.routes.values() if r.unreachable]
+                assert "10.244.1.2/32" in map(str, left.routes)  # the pod's, which lives on
                 assert "KUBENET" not in "".join(
                     iptables.save(node.netns, t) for t in ("nat", "filter", "raw")
                 )

@@ -106,6 +106,25 @@ def test_L1_an_add_goes_through_the_list_and_a_del_goes_back_with_its_result(cha
     assert list((chain.directory / "cache/results").iterdir()) == []
 
 
+def test_L1_D2_a_del_and_a_check_follow_the_list_of_the_add_whatever_it_is_by_now(chain: Chain) -> None:
+    chain.runtime.add(chain.network, POD, {})
+    only = [{"type": "teller", "mark": "another"}]
+    chain.write(plugins=only)
+    chain.told()
+    chain.runtime.check(chain.network, POD)
+    chain.runtime.delete(chain.network, POD)
+    assert chain.said() == [("CHECK", "one"), ("CHECK", "two"), ("DEL", "two"), ("DEL", "one")]
+    chain.write(plugins=only, loadOnlyInlinedPlugins=False)
+    (chain.directory / "told").mkdir()
+    extra = chain.directory / "told" / "50-three.conf"
+    extra.write_text(json.dumps({"type": "teller", "mark": "three"}))
+    chain.runtime.add(chain.network, POD, {})
+    extra.unlink()
+    chain.told()
+    chain.runtime.delete(chain.network, POD)
+    assert chain.said() == [("DEL", "three"), ("DEL", "another")]
+
+
 def test_L1_a_del_of_what_was_never_added_runs_all_the_same_and_a_check_does_not(chain: Chain) -> None:
     chain.runtime.delete(chain.network, POD)
     assert chain.said() == [("DEL", "two"), ("DEL", "one")]
@@ -115,6 +134,7 @@ def test_L1_a_del_of_what_was_never_added_runs_all_the_same_and_a_check_does_not
 
 def test_L1_gc_deletes_what_is_stale_tells_the_plugins_and_goes_on_after_errors(chain: Chain) -> None:
     for number in ("c1", "c2", "c3"):
+        chain.write(failing=("DEL",) if number == "c2" else ())
         chain.runtime.add(chain.network, Attachment(number, "", "eth0", "", "", ""), {})
     chain.told()
     chain.runtime.collect(chain.network, [("c2", "eth0")])
@@ -122,7 +142,6 @@ def test_L1_gc_deletes_what_is_stale_tells_the_plugins_and_goes_on_after_errors(
     assert [command for command, _, _ in told] == ["DEL"] * 4 + ["GC"] * 2
     assert told[-1][1]["cni.dev/valid-attachments"] == [{"containerID": "c2", "ifname": "eth0"}]
     assert told[-1][1]["cni.dev/attachments"] == told[-1][1]["cni.dev/valid-attachments"]
-    chain.write(failing=("DEL",))
     with pytest.raises(PluginFailed, match="not now"):
         chain.runtime.collect(chain.network, [])
     assert [command for command, _, _ in chain.told()] == ["DEL", "GC", "GC"]

@@ -171,15 +171,6 @@ def test_E10_a_field_with_an_impossible_value(fields: dict[str, Any]) -> None:
     [
         pytest.param({"ipam": {"type": "dhcp"}}, ("ipam.type", "dhcp"), id="another address manager"),
         pytest.param(
-            {
-                "runtimeConfig": {
-                    "portMappings": [{"hostPort": 80, "containerPort": 80, "hostIP": "127.0.0.1"}]
-                }
-            },
-            ("portMappings.hostIP", "127.0.0.1"),
-            id="a host port at a loopback address",
-        ),
-        pytest.param(
             {"runtimeConfig": {"bandwidth": {"ingressRate": 1}}}, ("bandwidth", "ingressRate"), id="shaping"
         ),
     ],
