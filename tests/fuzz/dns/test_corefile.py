@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dns.corefile import read_corefile
-from dns.plugins import read_blocks
+from dns.plugins.registry import read_blocks
 from kubenet.errors import InvalidInput
 from tests.fuzz.dns.mutate import inputs
 

@@ -1,6 +1,7 @@
 """The fast path says what the slow path says, and keeps nothing that is not true any more."""
 
 import struct
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given, settings
@@ -121,6 +122,65 @@ def test_fast_and_slow_replies_are_the_same_octets(
         for variant in (message, message + b"\0", message[:-1], message[:12] + message[12:].swapcase()):
             fast = cluster.responder.respond(variant, stream=stream)
             assert fast == cluster.responder.respond_slowly(variant, stream=stream)
+
+
+def every_name(cluster: Cluster) -> Iterator[bytes]:
+    """Give all names that exist in the cluster, and below each one that does not."""
+    zone = cluster.feed.zone
+    found = [names.from_text(text) for text in (ZONE, f"svc.{ZONE}", f"pod.{ZONE}", f"dns-version.{ZONE}")]
+    found += [names.prefixed(namespace) + found[1] for namespace in zone.namespaces]
+    for key in zone.services:
+        service = zone.services.get(key)
+        assert service is not None
+        found += [service.host_name(label) for label in (b"", *service.hosts)]
+        found += [
+            names.prefixed(b"_" + port.name) + names.prefixed(b"_" + port.protocol) + service.name
+            for port in (*service.ports, *service.host_ports)
+        ]
+    found += [names.reverse_name(packed) for packed in zone.owners]
+    found += [names.from_text(f"10-1-1-1.demo.pod.{ZONE}")]
+    for name in found:
+        yield name
+        yield b"\x06absent" + name
+
+
+EDNS_FORMS = (
+    b"",
+    *(b"\0" + struct.pack("!HHIH", 41, size, 0, 0) for size in (0, 511, 512, 513, 1232, 1400, 4096, 65535)),
+    b"\0" + struct.pack("!HHIH", 41, 1232, 0x8000, 0),  # DO
+    b"\0" + struct.pack("!HHIH", 41, 1232, 0x7FFF, 0),  # flags that nobody defined
+    b"\0" + struct.pack("!HHIH", 41, 1232, 0x10000, 0),  # version 1
+    *(
+        b"\0" + struct.pack("!HHIH", 41, 1232, 0, len(option)) + option
+        for option in (
+            struct.pack("!HH", 10, 8) + b"cookie42",
+            struct.pack("!HH", 10, 7) + b"cookie4",
+            struct.pack("!HH", 11, 0),
+            struct.pack("!HH", 3, 0),
+            struct.pack("!HHHBB", 8, 4, 1, 0, 0),
+            b"\0\x0c\0\xff",  # runs over the end
+        )
+    ),
+    2 * PLAIN_OPT,
+    b"\x01x" + PLAIN_OPT,
+)
+
+
+@settings(max_examples=12, deadline=None)
+@given(objects(), st.integers(0, 2**31 - 1), st.integers(0, 1000), st.booleans())
+def test_E3_all_names_in_any_case_with_every_form_of_edns_get_the_same_octets(
+    world: list[Service | EndpointSlice], bits: int, turn: int, stream: bool
+) -> None:
+    cluster = Cluster(*world, namespaces=NAMESPACES)
+    cluster.turn = turn
+    respond, slowly = cluster.responder.respond, cluster.responder.respond_slowly
+    forms = EDNS_FORMS[bits % 3 :: 3] + EDNS_FORMS[:1]
+    for name in every_name(cluster):
+        for rtype in (RType.A, RType.AAAA, RType.SRV, RType.PTR):
+            respond(query(name, rtype), stream=stream)
+            for opt in forms:
+                message = query(in_random_case(name, bits), rtype, opt=opt)
+                assert respond(message, stream=stream) == slowly(message, stream=stream), message.hex()
 
 
 @settings(max_examples=40, deadline=None)
