@@ -1,6 +1,7 @@
 """What a node's proxy has to know, and what the Node object adds to it."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from ipaddress import IPv6Network, ip_network
 
@@ -14,6 +15,9 @@ from proxy.policy import Locality
 from proxy.ports import Balance, Family, IPAddress, IPNetwork, NodeNetwork, parse_ip
 from proxy.source import ZONE_LABEL
 from proxy.track import TrackRules
+
+# What no packet is sent to: where the node ports of a family are whose address the node does not have.
+_NOWHERE: Mapping[Family, IPNetwork] = {4: ip_network("0.0.0.0/32"), 6: ip_network("::/128")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +46,15 @@ class ProxyConfig:
     healthz: Address | None = None  # where /healthz and /livez are served; None: nowhere
     metrics: Address | None = None  # the same for /metrics and /proxyMode
     mode: ProxyMode = ProxyMode.IPTABLES
+    bind_ip: IPAddress | None = None  # the node's own address, if its Node does not say one
+    ipv6: bool = False  # do something for IPv6 also without its pod network
     ready: asyncio.Event | None = None  # set once the node's rules are in place
 
     @property
     def networks(self) -> tuple[NodeNetwork, ...]:
         """One for each family that is proxied."""
         cidrs: dict[Family, IPNetwork | None] = {4: self.cluster_cidr}
-        if self.cluster_cidr_v6 is not None:
+        if self.ipv6 or self.cluster_cidr_v6 is not None:
             cidrs[6] = self.cluster_cidr_v6
         return tuple(
             NodeNetwork(
@@ -70,17 +76,24 @@ class ProxyConfig:
         return tuple(self._at(network, node) for network in self.networks)
 
     def _at(self, network: NodeNetwork, node: Node | None) -> NodeNetwork:
-        node_ip = internal_ip(node, network.family)
+        node_ip = self._own_ip(node, network.family)
         if self.pods_of_node:
             network = replace(network, cluster_cidr=pod_cidr(node, network.family))
         if not self.node_ports_on_primary:
             return replace(network, node_ip=node_ip)
-        if node_ip is None:
+        if not any(self._own_ip(node, each.family) for each in self.networks):
             raise InvalidInput(
-                f"node {self.node_name}: no InternalIP of IPv{network.family} for its node ports",
+                f"node {self.node_name}: no InternalIP for its node ports",
                 "give networks in place of 'primary'",
             )
-        return replace(network, node_ip=node_ip, node_port_networks=(ip_network(node_ip),))
+        own = ip_network(node_ip) if node_ip else _NOWHERE[network.family]
+        return replace(network, node_ip=node_ip, node_port_networks=(*network.node_port_networks, own))
+
+    def _own_ip(self, node: Node | None, family: Family) -> IPAddress | None:
+        if told := internal_ip(node, family):
+            return told
+        said = self.bind_ip
+        return said if said and said.version == family and not said.is_unspecified else None
 
     @property
     def reserved(self) -> tuple[IPNetwork, ...]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from kubenet import __version__
 from kubenet.cli.output import OUTPUT, print_json
 from kubenet.errors import InvalidInput
 
@@ -23,7 +24,8 @@ READ_PATIENCE_S = 30.0  # for an API server to tell everything once
 
 def _kube_proxy_flags(command: F) -> F:
     """Give ``command`` every flag of the table of options; what is said comes in as text."""
-    from proxy.config import OPTIONS, read_bool
+    from proxy.config_options import OPTIONS
+    from proxy.config_values import read_bool
 
     for option in reversed(OPTIONS):
         if not option.flag:
@@ -42,7 +44,16 @@ def _kube_proxy_flags(command: F) -> F:
 
 @click.group(invoke_without_command=True)
 @_kube_proxy_flags
-@click.option("--config", "config_path", type=Path, help="A KubeProxyConfiguration; what it says wins.")
+@click.option(
+    "--config",
+    "config_path",
+    type=Path,
+    help="A KubeProxyConfiguration; what it says wins. When it changes, the proxy ends, to be started anew.",
+)
+@click.option(
+    "--write-config-to", type=Path, help="Write what was said as a KubeProxyConfiguration, and end."
+)
+@click.version_option(__version__, prog_name="kubenet proxy")
 @click.option("--source-file", type=Path, help="Services and EndpointSlices from YAML or JSON, not an API.")
 @click.option("--dry-run", is_flag=True, help="Print the rules and change nothing.")
 @click.option("--once", is_flag=True, help="Write the rules once and end.")
@@ -118,15 +129,19 @@ def _as_text(course: "Course") -> str:
 
 
 def _run(said: Mapping[str, object]) -> None:
-    from kubenet.cli.proxy_run import clean_up, print_rules, run_until_signal, write_once
+    from kubenet.cli.proxy_run import clean_up, print_rules, run_until_signal, write_config, write_once
     from proxy.node_settings import apply_settings
 
     if said["cleanup"]:
         print(f"{clean_up()} chains and tables removed")
         return
     settings = _settings(said)
+    _log(settings.verbosity)
     for name in settings.ignored:
         click.echo(f"kubenet proxy: {name} has no effect here", err=True)
+    if isinstance(path := said["write_config_to"], Path):
+        write_config(settings, path)
+        return
     if said["dry_run"]:
         print_rules(_config(settings), _read_once(settings, said))
         return
@@ -137,23 +152,37 @@ def _run(said: Mapping[str, object]) -> None:
     if said["once"]:
         write_once(_config(settings), _read_once(settings, said))
         return
-    run_until_signal(_config(settings), settings, _source_file(said))
+    run_until_signal(_config(settings), settings, _source_file(said), _config_file(said))
+
+
+def _log(verbosity: int) -> None:
+    """Say as much as kube-proxy's --v asks for; what ``kubenet -v`` asked for stays."""
+    import logging
+
+    if verbosity >= 2 and not logging.getLogger().handlers:
+        level = logging.INFO if verbosity < 4 else logging.DEBUG
+        logging.basicConfig(level=level, format="%(asctime)s %(levelname).1s %(name)s: %(message)s")
 
 
 def _settings(said: Mapping[str, object]) -> "Settings":
-    from proxy.config import OPTIONS, Settings, with_file, with_flags
+    from proxy.config import Settings, with_file, with_flags
+    from proxy.config_options import OPTIONS
 
     names = {option.flag: option.flag.replace("-", "_") for option in OPTIONS if option.flag}
     flags = {flag: str(said[name]) for flag, name in names.items() if said.get(name) is not None}
     settings = with_flags(Settings(), flags)
-    path = said["config_path"]
-    if isinstance(path, Path):
+    if path := _config_file(said):
         try:
             text = path.read_text()
         except (OSError, UnicodeDecodeError) as error:
             raise InvalidInput(f"{path}: cannot be read: {error}") from error
         settings = with_file(settings, text, str(path))
     return settings
+
+
+def _config_file(said: Mapping[str, object]) -> Path | None:
+    path = said["config_path"]
+    return path if isinstance(path, Path) else None
 
 
 def _source_file(said: Mapping[str, object]) -> Path | None:

@@ -12,12 +12,13 @@ from pathlib import Path
 
 from kubenet.client import kubeconfig
 from kubenet.client.transport import ApiClient
-from kubenet.errors import InvalidInput, ProgramMissing, TimedOut
+from kubenet.errors import InvalidInput, KubenetError, ProgramMissing, TimedOut
 from kubenet.kernel.run import run
 from kubenet.model.iptables import first_write, render_restore
 from proxy.apply_iptables import KernelIptables, remove_rules
 from proxy.backend import ProxyMode
-from proxy.config import PRIMARY, Settings
+from proxy.config import Settings, as_file, unwritable
+from proxy.config_values import PRIMARY
 from proxy.daemon import run_from, sync_once
 from proxy.explain import nft_rules_of, nft_text, tables_of
 from proxy.nft_names import TABLE
@@ -26,6 +27,7 @@ from proxy.ports import Family
 from proxy.source import ApiSource, FileSource, Source
 
 _FAMILIES: tuple[Family, ...] = (4, 6)
+CONFIG_POLL_S = 1.0  # how often the configuration is looked at: one read of a small file
 
 
 def config_of(settings: Settings) -> ProxyConfig:
@@ -34,7 +36,7 @@ def config_of(settings: Settings) -> ProxyConfig:
     cidrs_v6 = [cidr for cidr in settings.cluster_cidrs if isinstance(cidr, IPv6Network)]
     if len(cidrs_v4) > 1 or len(cidrs_v6) > 1:
         raise InvalidInput("clusterCIDR: more than one network of a family", "give one for each")
-    primary = settings.node_port_addresses == (PRIMARY,)
+    node_port_networks = [ip_network(text) for text in settings.node_port_addresses if text != PRIMARY]
     backend = settings.backend
     return ProxyConfig(
         node_name=settings.hostname_override or socket.gethostname().lower(),
@@ -47,17 +49,25 @@ def config_of(settings: Settings) -> ProxyConfig:
         masquerade_mark=1 << backend.masquerade_bit,
         min_sync_s=backend.min_sync_period_s,
         check_s=backend.sync_period_s or 30.0,
-        external_ips=settings.external_ips,
+        external_ips=settings.allowed_external_ips,
         load_balancer_ips=settings.load_balancer_ips,
-        node_port_networks=() if primary else tuple(map(ip_network, settings.node_port_addresses)),
-        node_ports_on_primary=primary,
+        node_port_networks=tuple(node_port_networks),
+        node_ports_on_primary=PRIMARY in settings.node_port_addresses,
         localhost_node_ports=settings.localhost_node_ports,
         pods_of_node=settings.detect_local_mode == "NodeCIDR",
         pod_ifname=_pod_ifname(settings),
         tcp_liberal=settings.tcp_liberal,
         healthz=settings.healthz,
         metrics=settings.metrics,
+        bind_ip=settings.bind_address[0] if settings.bind_address else None,
+        ipv6=_may_use_ipv6(settings),
     )
+
+
+def _may_use_ipv6(settings: Settings) -> bool:
+    """Return whether IPv6 is proxied though no network of pods says so: their interfaces or Nodes will."""
+    told_otherwise = settings.detect_local_mode not in ("", "ClusterCIDR")
+    return told_otherwise and not settings.cluster_cidrs and Path("/proc/net/if_inet6").exists()
 
 
 def _pod_ifname(settings: Settings) -> str:
@@ -78,11 +88,18 @@ async def _source(settings: Settings, path: Path | None, node_name: str) -> Asyn
     if path:
         yield FileSource(path, node_name)
         return
-    said = Path(settings.kubeconfig) if settings.kubeconfig else None
-    in_pod = said is None and kubeconfig.SERVICE_ACCOUNT.exists()
-    cluster = kubeconfig.in_cluster() if in_pod else kubeconfig.load(said)
-    async with ApiClient(cluster, user_agent="kubenet-proxy") as client:
+    async with ApiClient(_cluster(settings), user_agent="kubenet-proxy") as client:
         yield ApiSource(client, node_name)
+
+
+def _cluster(settings: Settings) -> kubeconfig.ClusterConfig:
+    """Return where the API server is and who we are, as kube-proxy finds it. Raises KubenetError."""
+    said = Path(settings.kubeconfig) if settings.kubeconfig else None
+    if said is None and settings.master:
+        return kubeconfig.ClusterConfig(server=settings.master.rstrip("/"))
+    in_pod = said is None and kubeconfig.SERVICE_ACCOUNT.exists()
+    found = kubeconfig.in_cluster() if in_pod else kubeconfig.load(said)
+    return replace(found, server=settings.master.rstrip("/")) if settings.master else found
 
 
 def read_once(settings: Settings, path: Path | None, patience_s: float) -> Source:
@@ -103,12 +120,48 @@ def read_once(settings: Settings, path: Path | None, patience_s: float) -> Sourc
     return asyncio.run(read())
 
 
-def run_until_signal(config: ProxyConfig, settings: Settings, path: Path | None) -> None:
-    """Be the proxy until SIGTERM or SIGINT; the rules stay. Raises KubenetError."""
+class ConfigChanged(KubenetError):
+    """The configuration file says something else than when it was read."""
+
+
+def write_config(settings: Settings, path: Path) -> None:
+    """Write ``settings`` as a KubeProxyConfiguration. Raises InvalidInput."""
+    try:
+        path.write_text(as_file(settings))
+    except OSError as error:
+        raise InvalidInput(f"{path}: cannot be written: {error.strerror}") from error
+    for flag in unwritable(settings):
+        print(f"not in {path}, which has no field for it: {flag}")
+
+
+async def _until_changed(path: Path | None) -> None:
+    """End by ConfigChanged once ``path`` holds another text: whoever started us will start us anew."""
+    if path is None:
+        return
+    text = await asyncio.to_thread(_text, path)
+    while True:
+        await asyncio.sleep(CONFIG_POLL_S)
+        if (now := _text(path)) is not None and now != text:
+            raise ConfigChanged(f"{path}: the configuration has changed", "start the proxy anew")
+
+
+def _text(path: Path) -> bytes | None:
+    """Return what is there; None in the instant in which a ConfigMap's files are exchanged."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
+def run_until_signal(
+    config: ProxyConfig, settings: Settings, path: Path | None, config_path: Path | None = None
+) -> None:
+    """Be the proxy until SIGTERM or SIGINT; the rules stay. Raises KubenetError, also ConfigChanged."""
 
     async def serve() -> None:
         ready = asyncio.Event()
         async with _source(settings, path, config.node_name) as source, asyncio.TaskGroup() as group:
+            group.create_task(_until_changed(config_path))
             group.create_task(_leave_other_mode(config.mode, ready))
             await run_from(replace(config, ready=ready), source)
 

@@ -3,7 +3,8 @@
 import json
 import signal
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -109,9 +110,7 @@ def test_it_serves_until_a_signal_and_leaves_the_rules(
         said = ("--source-file", str(cluster), "--proxy-mode", "iptables", "--metrics-bind-address", "")
         child = spawn(command(*said), netns=world.node, stderr=sink.fileno())
     try:
-        deadline = 200
-        while "KUBE-SVC" not in rules(world) and deadline:
-            deadline -= 1
+        wait_until(lambda: "KUBE-SVC" in rules(world))
         assert world.connect(world.client, VIP).backend == backend_ip(2)
         child.signal(number)
         assert child.wait(10) == 0
@@ -119,6 +118,43 @@ def test_it_serves_until_a_signal_and_leaves_the_rules(
         child.terminate(1)
     assert "Traceback" not in log.read_text()
     assert world.connect(world.client, VIP).backend == backend_ip(2)
+
+
+CONFIG = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmode: iptables\n"
+
+
+def test_A6_row64_a_configuration_that_changes_ends_the_proxy_and_leaves_the_rules(
+    world: World, cluster: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.conf"
+    config.write_text(CONFIG)
+    log = tmp_path / "log"
+    with log.open("wb") as sink:
+        child = spawn(
+            command("--source-file", str(cluster), "--config", str(config), "--hostname-override", "Here"),
+            netns=world.node,
+            stderr=sink.fileno(),
+        )
+    try:
+        wait_until(lambda: "KUBE-SVC" in rules(world))
+        new = tmp_path / "new"
+        new.write_text(CONFIG + "iptables: {masqueradeAll: true}\n")
+        new.rename(config)  # as the kubelet exchanges a ConfigMap's files
+        assert child.wait(10) == 1
+    finally:
+        child.terminate(1)
+    assert (
+        log.read_text() == f"kubenet: {config}: the configuration has changed; next: start the proxy anew\n"
+    )
+    assert world.connect(world.client, VIP).backend == backend_ip(2)
+
+
+def wait_until(holds: Callable[[], bool], patience_s: float = 20.0) -> None:
+    """Return once ``holds``; what runs meanwhile is another process."""
+    deadline = time.monotonic() + patience_s
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come to be"
+        time.sleep(0.02)
 
 
 def test_explain_says_the_way_and_the_rule_that_decided(world: World, cluster: Path) -> None:
