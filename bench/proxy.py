@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address, ip_network
 from pathlib import Path
@@ -36,7 +36,8 @@ from proxy.apply_nft import NftBackend
 from proxy.nft_names import TABLE
 from proxy.policy import Locality, ServingPort, serve, serve_port
 from proxy.ports import Endpoint, NodeNetwork, ServicePort, ServicePortName
-from proxy.track import TrackRules
+from proxy.track import ServiceObjects, TrackRules, together
+from proxy.view import PortChange
 
 NETWORK = NodeNetwork(4, ip_network("10.128.0.0/9"), service_cidrs=(ip_network("10.96.0.0/12"),))
 PEER = "nft -f of kube-proxy's layout"
@@ -202,7 +203,7 @@ class Applied:
 class NoFlows:
     """A node without UDP flows."""
 
-    def forget(self, serving: Sequence[ServingPort]) -> int:  # noqa: ARG002
+    def forget(self, changes: Iterable[PortChange]) -> int:  # noqa: ARG002
         return 0
 
 
@@ -210,7 +211,7 @@ class Whole:
     """The whole way of a sync, as the daemon goes it: all objects in, what changed out."""
 
     def __init__(self, count: int) -> None:
-        from proxy.daemon import FamilySync  # the loads do without
+        from proxy.family import FamilySync, Seen  # the loads do without
 
         self._netns = NetNs.unnamed()
         self._backend = NftBackend(Nftables(self._netns, 4, TABLE), NETWORK)
@@ -218,13 +219,15 @@ class Whole:
         self._services = [_service(number) for number in range(count)]
         self._slices = [_slice(number, pod(2 * number + 1)) for number in range(count)]
         self._turn = 0
-        self._family.sync(self._services, self._slices)
+        self._seen = Seen
+        self._family.sync(Seen(list(together(self._services, self._slices)), everything=True))
 
     def change_ms(self) -> float:
         self._turn += 1
         at = self._turn * 7919 % len(self._slices)
         self._slices[at] = _slice(at, pod(200_000 + self._turn))
-        return timed(lambda: self._family.sync(self._services, self._slices))
+        changed = ServiceObjects(self._services[at].metadata.key, self._services[at], (self._slices[at],))
+        return timed(lambda: self._family.sync(self._seen([changed])))
 
     def close(self) -> None:
         self._backend.close()

@@ -9,7 +9,8 @@ When the kernel's state is not known (at the start, after a refusal, after drift
 only what differs is written. So a restart finds everything in place and touches nothing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from kubenet.diff import diff
@@ -18,10 +19,10 @@ from kubenet.kernel import iptables
 from kubenet.kernel.netns import NetNs
 from kubenet.model.iptables import Family, Jump, Rule, Table, TableWrite, render_restore
 from kubenet.model.iptables_save import SavedTable, read_rule, read_save, write_between
-from proxy.backend import Applied
-from proxy.compile_iptables import Compiler, is_own_chain, is_service_chain
+from proxy.backend import Applied, StateUnknown
+from proxy.compile_iptables import ChainChange, Compiler, is_own_chain, is_service_chain
 from proxy.policy import ServingPort
-from proxy.ports import NodeNetwork
+from proxy.ports import NodeNetwork, ServicePortName
 
 _BUILT_IN = ("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING")
 
@@ -60,24 +61,52 @@ class IptablesBackend:
         self._network = network
         self._compiler = Compiler(network)
         self._have: Mapping[str, Table] | None = None  # None: unknown
+        self._counts: Mapping[str, int] = {}  # rules by table
 
     def apply(self, serving: Sequence[ServingPort]) -> Applied:
-        want = {table.name: table for table in self._compiler.tables(serving)}
+        """See ``proxy.backend.Backend``."""
+        return self._apply_tables(self._compiler.tables(serving))
+
+    def apply_changed(self, changed: Mapping[ServicePortName, ServingPort | None]) -> Applied:
+        """See ``proxy.backend.Backend``."""
+        if self._have is None:
+            raise StateUnknown("iptables: the tables have not been read")
+        if not changed:
+            return Applied(rules=self._counts)
+        change = self._compiler.change(changed)
+        if not isinstance(change, ChainChange):
+            return self._apply_tables(change)
+        have, self._have = self._have, None  # unknown until the last line has been reached
+        nat = have["nat"]
+        write = TableWrite(nat.name, change.put, removed=change.gone)
+        self._restore([write])
+        left = {name: rules for name, rules in nat.chains.items() if name not in change.gone}
+        more = sum(len(rules) - len(nat.chains.get(name, ())) for name, rules in change.put.items())
+        more -= sum(len(nat.chains[name]) for name in change.gone)
+        self._counts = {**self._counts, nat.name: self._counts[nat.name] + more}
+        self._have = {**have, nat.name: Table(nat.name, {**left, **change.put}, nat.hooks)}
+        return _applied([write], self._counts)
+
+    def move(self, network: NodeNetwork) -> None:
+        """See ``proxy.backend.Backend``."""
+        if network != self._network:
+            self._network, self._compiler, self._have = network, Compiler(network), None
+
+    def _apply_tables(self, tables: Iterable[Table]) -> Applied:
+        want = {table.name: table for table in tables}
         known, self._have = self._have, None  # unknown until the last line has been reached
         writes = [
             _change(known[name], table) if known else self._observed_change(table)
             for name, table in want.items()
         ]
+        self._restore(writes)
+        self._have = want
+        self._counts = {name: sum(map(len, table.chains.values())) for name, table in want.items()}
+        return replace(_applied(writes, self._counts), observed=not known)
+
+    def _restore(self, writes: Sequence[TableWrite]) -> None:
         if text := render_restore(writes, self._network.family):
             self._programs.restore(text)
-        self._have = want
-        return Applied(
-            written=sum(len(write.chains) + len(write.inserted) for write in writes),
-            removed=sum(len(write.removed) + len(write.emptied) + len(write.withdrawn) for write in writes),
-            observed=not known,
-            rules={name: sum(map(len, table.chains.values())) for name, table in want.items()},
-            rules_written={write.table: sum(map(len, write.chains.values())) for write in writes},
-        )
 
     def drifted(self) -> Sequence[str]:
         if self._have is None:
@@ -104,6 +133,15 @@ class IptablesBackend:
                 f"nft list table {'ip' if self._network.family == 4 else 'ip6'} {table}",
             )
         return read_save(text).get(table)
+
+
+def _applied(writes: Sequence[TableWrite], counts: Mapping[str, int]) -> Applied:
+    return Applied(
+        written=sum(len(write.chains) + len(write.inserted) for write in writes),
+        removed=sum(len(write.removed) + len(write.emptied) + len(write.withdrawn) for write in writes),
+        rules=counts,
+        rules_written={write.table: sum(map(len, write.chains.values())) for write in writes},
+    )
 
 
 def _change(have: Table, want: Table) -> TableWrite:

@@ -16,13 +16,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from kubenet.errors import KubenetError
 from kubenet.kernel.netlink import NetlinkError
 from kubenet.kernel.nlsocket import Resync
 from kubenet.model.nft import Chain, Family, Ruleset, Set
 from kubenet.model.nft_change import RulesetChange, change_between
 from proxy import nft_names as n
-from proxy.backend import Applied
+from proxy.backend import Applied, StateUnknown
 from proxy.compile_nft import assembled, base_chains
 from proxy.nft_part import NO_SEATS, Part, is_own_chain, part_of, service_key
 from proxy.nft_seats import TakenSeats, seats_in
@@ -141,14 +140,21 @@ class NftBackend:
             return self._apply_all(serving)
 
     def apply_changed(self, changed: Mapping[ServicePortName, ServingPort | None]) -> Applied:
-        """Apply what became of some service ports (None: gone); the others stay as they were applied.
-
-        Only after a first ``apply``, and if nobody else wrote to the table. Raises KubenetError.
-        """
-        if self._have is None or self._kernel.heard():
+        """See ``proxy.backend.Backend``."""
+        if self._kernel.heard():
             self._have = None
-            raise KubenetError("nftables: the table is not known: apply everything")
-        return self._apply_changed(self._have, changed)
+            raise StateUnknown("nftables: somebody else wrote to the table")
+        if self._have is None:
+            raise StateUnknown("nftables: the table has not been read")
+        try:
+            return self._apply_changed(self._have, changed)
+        except (Resync, NetlinkError) as error:
+            raise StateUnknown(f"nftables: {error}") from error
+
+    def move(self, network: NodeNetwork) -> None:
+        """See ``proxy.backend.Backend``."""
+        if network != self._network:
+            self._network, self._have = network, None
 
     def drifted(self) -> Sequence[str]:
         """See ``proxy.backend.Backend``. Costs nothing as long as nobody else writes to the table."""

@@ -1,15 +1,15 @@
 """Make the kernel forget UDP flows that lead nowhere any more."""
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from kubenet.kernel.conntrack import Conntrack, Entry
 from kubenet.kernel.netns import NetNs
 from kubenet.kernel.rtnl import Rtnl
-from proxy.policy import ServingPort
 from proxy.ports import Family, IPAddress
-from proxy.stale import Flow, UdpFrontends, stale_flows, udp_frontends
+from proxy.stale import Flow, UdpFrontends, only_grew, stale_flows, udp_frontends
+from proxy.view import PortChange
 
 
 class FlowTable(Protocol):
@@ -63,31 +63,41 @@ def _uncounted(_entries: int, _took_s: float) -> None:
 
 
 class FlowKeeper:
-    """Remembers where UDP was served, and looks for stale flows when that has changed. Calls block."""
+    """Remembers where UDP is served, and looks for stale flows when that has changed. Calls block."""
 
     def __init__(self, flows: FlowTable, count: Count = _uncounted) -> None:
         self._flows = flows
         self._count = count
-        self._before: UdpFrontends | None = None  # unknown at first, so that a start looks once
+        self._now = UdpFrontends()
+        self._unforgotten: UdpFrontends | None = None  # what was served at the last look, where that changed
+        self._looked = False  # a start looks once
 
-    def forget(self, serving: Sequence[ServingPort]) -> int:
-        """Delete the flows that ``serving`` made stale; return how many kinds. Call it once the rules are in.
+    def forget(self, changes: Iterable[PortChange]) -> int:
+        """Delete the flows that ``changes`` made stale; return how many kinds. Call it once the rules are in.
 
         Raises KubenetError; the next call then looks again.
         """
-        now = udp_frontends(serving)
-        if now == self._before:
+        changed = list(changes)
+        before = udp_frontends(each.before for each in changed if each.before)
+        after = udp_frontends(each.after for each in changed if each.after)
+        self._now.change(before, after)
+        if self._unforgotten is None and (before == after or (self._looked and only_grew(before, after))):
             return 0
-        before = self._before or UdpFrontends()
-        stale: Collection[Flow] = ()
-        if now or before:
-            began_s = time.monotonic()
-            table = self._flows.udp()
-            asks_node = table and (now.by_node_port or before.by_node_port)
-            stale = stale_flows(table, now, before, self._flows.node_ips() if asks_node else ())
-            entries = [entry for flow in stale for entry in table[flow]]
-            if entries:
-                self._flows.forget(entries)
-            self._count(len(entries), time.monotonic() - began_s)
-        self._before = now
+        if self._unforgotten is None:
+            self._unforgotten = UdpFrontends()
+        before.add(self._unforgotten)  # what was earlier counts
+        self._unforgotten = before
+        gone = self._look(before)
+        self._unforgotten, self._looked = None, True
+        return gone
+
+    def _look(self, before: UdpFrontends) -> int:
+        began_s = time.monotonic()
+        table = self._flows.udp()
+        asks_node = table and (self._now.by_node_port or before.by_node_port)
+        stale = stale_flows(table, self._now, before, self._flows.node_ips() if asks_node else ())
+        entries = [entry for flow in stale for entry in table[flow]]
+        if entries:
+            self._flows.forget(entries)
+        self._count(len(entries), time.monotonic() - began_s)
         return len(stale)

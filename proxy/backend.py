@@ -1,11 +1,14 @@
 """What programs a kernel: the one interface behind which iptables and nftables differ. *Pure.*"""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
+from kubenet.errors import KubenetError
 from proxy.policy import ServingPort
+from proxy.ports import NodeNetwork, ServicePortName
+from proxy.view import PortChange
 
 
 class ProxyMode(Enum):
@@ -31,6 +34,10 @@ class Applied:
         return not (self.written or self.removed)
 
 
+class StateUnknown(KubenetError):
+    """Nobody can say what the kernel holds: it has to be read."""
+
+
 class Backend(Protocol):
     """Makes the kernel of one node do, in one family, what ``serving`` says. Calls block; one at a time."""
 
@@ -39,6 +46,17 @@ class Backend(Protocol):
 
         Raises KubenetError; packets then go where they went before.
         """
+        ...
+
+    def apply_changed(self, changed: Mapping[ServicePortName, ServingPort | None]) -> Applied:
+        """Make it so for some service ports (None: gone); the others stay as they were applied.
+
+        Raises StateUnknown, and then ``apply`` everything; any other KubenetError as ``apply`` does.
+        """
+        ...
+
+    def move(self, network: NodeNetwork) -> None:
+        """Have the node's network be another from the next ``apply`` on."""
         ...
 
     def drifted(self) -> Sequence[str]:
@@ -52,6 +70,6 @@ class Backend(Protocol):
 class Flows(Protocol):
     """Makes the kernel forget UDP flows to endpoints that are gone. Calls block; one at a time."""
 
-    def forget(self, serving: Sequence[ServingPort]) -> int:
-        """Delete what ``serving`` made stale; return how many kinds of flow. Raises KubenetError."""
+    def forget(self, changes: Iterable[PortChange]) -> int:
+        """Delete what ``changes`` made stale; return how many kinds of flow. Raises KubenetError."""
         ...

@@ -5,35 +5,103 @@ service port; an external address that is taken costs it that address only. Clus
 before external ones, so that nobody's external address covers another's cluster address, whatever its name.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
+from kubenet.model.protocol import Protocol
 from proxy.ports import IPAddress, Refused, ServicePort, ServicePortName
 
 _Holders = dict[object, ServicePortName]
+Place = int
+"""An address with port and protocol, or a node port with its protocol, as one number: a cluster has many."""
+
+_PROTOCOL_NUMBERS = {Protocol.TCP: 6, Protocol.UDP: 17, Protocol.SCTP: 132}  # IANA
 
 
-def without_clashes(ports: Sequence[ServicePort]) -> tuple[tuple[ServicePort, ...], tuple[Refused, ...]]:
+class Claims:
+    """Which Services lay claim to which places: hardly ever more than one to a place.
+
+    What becomes of a Service depends on its rivals, on their rivals, and on nobody else.
+    """
+
+    def __init__(self) -> None:
+        self._claimants: dict[Place, str | frozenset[str]] = {}
+
+    def move(self, key: str, before: Iterable[ServicePort], after: Iterable[ServicePort]) -> set[str]:
+        """Let the Service ``key`` claim what ``after`` needs; return whoever else claims what it left."""
+        old = {place for port in before for place in places_of(port)}
+        new = {place for port in after for place in places_of(port)}
+        left: set[str] = set()
+        for place in old - new:
+            rest = self._at(place) - {key}
+            left |= rest
+            self._set(place, rest)
+        for place in new - old:
+            self._set(place, self._at(place) | {key})
+        return left
+
+    def rivals(self, keys: Iterable[str], asked: Callable[[str], Iterable[ServicePort]]) -> set[str]:
+        """Return ``keys`` and everybody whom they have to do with; ``asked`` tells what a Service wants."""
+        found = set(keys)
+        waiting = list(found)
+        while waiting:
+            for port in asked(waiting.pop()):
+                for place in places_of(port):
+                    claimants = self._claimants.get(place, "")
+                    if isinstance(claimants, str):
+                        continue
+                    waiting += claimants - found
+                    found |= claimants
+        return found
+
+    def _at(self, place: Place) -> frozenset[str]:
+        claimants = self._claimants.get(place)
+        if claimants is None:
+            return frozenset()
+        return frozenset({claimants}) if isinstance(claimants, str) else claimants
+
+    def _set(self, place: Place, claimants: frozenset[str]) -> None:
+        if not claimants:
+            del self._claimants[place]
+        else:
+            self._claimants[place] = next(iter(claimants)) if len(claimants) == 1 else claimants
+
+
+def places_of(port: ServicePort) -> Iterator[Place]:
+    """Yield every place that ``port`` wants to answer at."""
+    number = _PROTOCOL_NUMBERS[port.protocol]
+    at_port = port.port << 8 | number
+    yield int(port.cluster_ip) << 24 | at_port
+    for ip in port.external_addresses:
+        yield int(ip) << 24 | at_port
+    if port.node_port:
+        yield port.node_port << 8 | number  # where the address 0.0.0.0 would be, which is nobody's
+
+
+Lost = tuple[ServicePortName, Refused]
+"""Who did not get something, and why."""
+
+
+def without_clashes(ports: Sequence[ServicePort]) -> tuple[tuple[ServicePort, ...], tuple[Lost, ...]]:
     """Return sorted ``ports`` as far as nobody before them is there already, and what was lost."""
     holders: _Holders = {}
-    refused: list[Refused] = []
+    lost: list[Lost] = []
     kept = []
     for port in ports:
         places = list(_own_places(port))
         holder = next((holders[place] for place in places if place in holders), None)
         if holder:
-            refused.append(
-                Refused(f"Service port {port.name}", f"its address or port belongs to {holder} already")
-            )
+            why = f"its address or port belongs to {holder} already"
+            lost.append((port.name, Refused(f"Service port {port.name}", why)))
             continue
         holders.update(dict.fromkeys(places, port.name))
         kept.append(port)
-    settled = tuple(_settled(port, holders, refused) if port.external_addresses else port for port in kept)
-    return settled, tuple(refused)
+    settled = tuple(_settled(port, holders, lost) if port.external_addresses else port for port in kept)
+    return settled, tuple(lost)
 
 
 def _own_places(port: ServicePort) -> Iterator[object]:
-    # Plain text and numbers, since this is done for every service port in every sync.
+    # Plain text and numbers, since at the start this is done for every service port there is.
     protocol = port.protocol._value_
     name = port.name
     yield name.namespace, name.service, name.port, protocol
@@ -42,19 +110,18 @@ def _own_places(port: ServicePort) -> Iterator[object]:
         yield port.node_port, protocol
 
 
-def _settled(port: ServicePort, holders: _Holders, refused: list[Refused]) -> ServicePort:
-    lost: set[IPAddress] = set()
+def _settled(port: ServicePort, holders: _Holders, lost: list[Lost]) -> ServicePort:
+    taken: set[IPAddress] = set()
     for ip in dict.fromkeys(port.external_addresses):
         place = (ip, port.port, port.protocol._value_)
         holder = holders.setdefault(place, port.name)
         if holder != port.name or ip == port.cluster_ip:
-            lost.add(ip)
-            refused.append(
-                Refused(f"Service port {port.name}", f"external address {ip}: {holder} answers there already")
-            )
-    external = tuple(ip for ip in port.external_ips if ip not in lost)
+            taken.add(ip)
+            why = f"external address {ip}: {holder} answers there already"
+            lost.append((port.name, Refused(f"Service port {port.name}", why)))
+    external = tuple(ip for ip in port.external_ips if ip not in taken)
     # An address given both ways is served once, under the stricter of the two.
-    balanced = tuple(ip for ip in port.load_balancer_ips if ip not in lost)
+    balanced = tuple(ip for ip in port.load_balancer_ips if ip not in taken)
     if port.source_ranges:
         external = tuple(ip for ip in external if ip not in balanced)
     else:

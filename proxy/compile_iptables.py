@@ -11,8 +11,8 @@ only; what has been worked out for a service port is kept until the service port
 Source: Kubernetes "Virtual IPs and Service Proxies".
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from itertools import chain
 
@@ -33,10 +33,9 @@ from kubenet.model.iptables import (
     Verdict,
 )
 from proxy.dispatch import SUB_CHAINS, fan_out
-from proxy.memo import Memo
 from proxy.policy import ServingPort
-from proxy.ports import Family, IPNetwork, NodeNetwork
-from proxy.service_rules import MARK_MASQ, TO_THIS_NODE, AddressRule, ServiceRules, service_rules
+from proxy.ports import Family, IPNetwork, NodeNetwork, ServicePortName
+from proxy.service_rules import MARK_MASQ, NO_RULES, TO_THIS_NODE, AddressRule, ServiceRules, service_rules
 
 SERVICES = "KUBE-SERVICES"
 EXTERNAL_SERVICES = "KUBE-EXTERNAL-SERVICES"
@@ -88,17 +87,58 @@ FILTER_HOOKS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class ChainChange:
+    """Chains to make or fill anew, and chains to take away."""
+
+    put: Mapping[str, Rules]
+    gone: tuple[str, ...]
+
+
 class Compiler:
     """Makes tables again and again, and works out only the service ports that have changed."""
 
     def __init__(self, network: NodeNetwork) -> None:
-        self._network = network
-        self._rules = Memo(partial(service_rules, network=network))
+        self.network = network
+        self._known: dict[ServicePortName, tuple[ServingPort, ServiceRules]] = {}
 
-    def tables(self, serving: Sequence[ServingPort]) -> tuple[Table, Table]:
+    def tables(self, serving: Iterable[ServingPort]) -> tuple[Table, Table]:
         """Return the nat and the filter table that make one family's packets go where ``serving`` says."""
-        rules = self._rules.of(serving)
-        return _nat(rules, self._network), _filter(rules, self._network)
+        before, self._known = self._known, {}
+        for each in serving:
+            known = before.get(each.port.name)
+            self._known[each.port.name] = known if known and known[0] == each else self._worked_out(each)
+        return self._tables()
+
+    def change(
+        self, changed: Mapping[ServicePortName, ServingPort | None]
+    ) -> tuple[Table, Table] | ChainChange:
+        """Take in what became of some service ports (None: gone) since ``tables``.
+
+        Returns what becomes of chains of the nat table that belong to one service each; or, when chains that
+        services share are touched, both tables.
+        """
+        put: dict[str, Rules] = {}
+        gone: set[str] = set()
+        shared = False
+        for name, each in changed.items():
+            before = self._known.pop(name, None)
+            after = self._worked_out(each) if each else None
+            if after:
+                self._known[name] = after
+            old, new = before[1] if before else NO_RULES, after[1] if after else NO_RULES
+            shared = shared or old.shared != new.shared
+            put |= {chain: rules for chain, rules in new.chains.items() if old.chains.get(chain) != rules}
+            gone |= old.chains.keys() - new.chains.keys()
+        return self._tables() if shared else ChainChange(put, tuple(sorted(gone - put.keys())))
+
+    def _worked_out(self, each: ServingPort) -> tuple[ServingPort, ServiceRules]:
+        return each, service_rules(each, self.network)
+
+    def _tables(self) -> tuple[Table, Table]:
+        in_order = sorted(self._known.items(), key=lambda item: item[0].sort_key)
+        rules = [known[1] for _, known in in_order]
+        return _nat(rules, self.network), _filter(rules, self.network)
 
 
 def compile_iptables(serving: Sequence[ServingPort], network: NodeNetwork) -> tuple[Table, Table]:

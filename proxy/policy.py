@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
 
-from proxy.memo import Memo
 from proxy.ports import Endpoint, ServicePort, TrafficPolicy
 
 
@@ -77,22 +76,6 @@ class ServingPort:
 def serve(ports: Iterable[ServicePort], here: Locality) -> tuple[ServingPort, ...]:
     """Return what this node does for each of ``ports``, in their order."""
     return tuple(serve_port(port, here) for port in ports)
-
-
-class Server:
-    """Serves again and again, and looks only at the service ports that have changed."""
-
-    def __init__(self, here: Locality) -> None:
-        self._here = here
-        self._memo: Memo[ServicePort, ServingPort] = Memo(lambda port: serve_port(port, here))
-
-    @property
-    def here(self) -> Locality:
-        return self._here
-
-    def serve(self, ports: Iterable[ServicePort]) -> tuple[ServingPort, ...]:
-        """Return what this node does for each of ``ports``, in their order."""
-        return self._memo.of(ports)
 
 
 def serve_port(port: ServicePort, here: Locality) -> ServingPort:

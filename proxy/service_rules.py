@@ -18,7 +18,7 @@ Source: Kubernetes "Virtual IPs and Service Proxies"; iptables-extensions(8), st
 import base64
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_network
 
 from kubenet.model.iptables import (
@@ -60,13 +60,28 @@ AddressRule = tuple[IPAddress, Rule]
 class ServiceRules:
     """Everything for one service port."""
 
-    chains: Mapping[str, Rules]  # in the nat table, its own
-    services: tuple[AddressRule, ...]  # nat: to its chains
-    node_ports: Rules  # nat: to its chains, for packets to this node
-    refused_services: tuple[AddressRule, ...]  # filter: nobody serves the cluster address
-    refused_externals: tuple[AddressRule, ...]  # filter: nobody serves from outside
-    refused_node_ports: Rules  # filter: the same by node port
-    firewall: tuple[AddressRule, ...]  # filter: what KUBE-FW-x did not let through
+    chains: Mapping[str, Rules] = field(default_factory=dict)  # in the nat table, its own
+    services: tuple[AddressRule, ...] = ()  # nat: to its chains
+    node_ports: Rules = ()  # nat: to its chains, for packets to this node
+    refused_services: tuple[AddressRule, ...] = ()  # filter: nobody serves the cluster address
+    refused_externals: tuple[AddressRule, ...] = ()  # filter: nobody serves from outside
+    refused_node_ports: Rules = ()  # filter: the same by node port
+    firewall: tuple[AddressRule, ...] = ()  # filter: what KUBE-FW-x did not let through
+
+    @property
+    def shared(self) -> tuple[object, ...]:
+        """What stands in chains that all services share."""
+        return (
+            self.services,
+            self.node_ports,
+            self.refused_services,
+            self.refused_externals,
+            self.refused_node_ports,
+            self.firewall,
+        )
+
+
+NO_RULES = ServiceRules()
 
 
 def service_rules(serving: ServingPort, network: NodeNetwork) -> ServiceRules:

@@ -5,28 +5,39 @@ Source: Kubernetes API concepts; kube-proxy's selectors.
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
+from kubenet.client.cache import Change
 from kubenet.client.informer import Informer
 from kubenet.client.manifest import Manifest, parse
 from kubenet.client.transport import ApiClient
 from kubenet.errors import InvalidInput, InvalidManifest, KubenetError
 from kubenet.model.objects import EndpointSlice, Json, KubeObject, Node, ObjectT, Service
 from kubenet.model.resources import ENDPOINTSLICES, NODES, SERVICES
-from proxy.track import NOT_OURS
+from proxy.track import NOT_OURS, ServiceObjects, together
 
 log = logging.getLogger(__name__)
 
 ZONE_LABEL = "topology.kubernetes.io/zone"
 POLL_S = 0.2  # how often a file is looked at: one stat(2) a time
+_BY_SERVICE = "service"  # the index of slices
 _SELECTOR = ",".join(f"!{label}" for label in sorted(NOT_OURS))
 
-OnChange = Callable[[KubeObject | None], None]
-"""Takes what is new; None when something went."""
+
+@dataclass(frozen=True, slots=True)
+class SourceChange:
+    """Something that may matter. ``keys`` name the Services to look at again; none for our Node."""
+
+    keys: Collection[str] = ()
+    new: KubeObject | None = None  # None when it went
+
+
+OnChange = Callable[[SourceChange], None]
 
 
 class Source(Protocol):
@@ -42,6 +53,10 @@ class Source(Protocol):
 
     def node(self) -> Node | None:
         """Return the Node we are on, if there is such an object."""
+        ...
+
+    def look(self, keys: Collection[str] | None = None) -> Sequence[ServiceObjects]:
+        """Return the Services ``keys``, there or gone, each with its slices; None asks for all there are."""
         ...
 
     def on_change(self, callback: OnChange) -> None:
@@ -65,6 +80,7 @@ class ApiSource:
         self._slices = Informer(client, ENDPOINTSLICES, EndpointSlice, label_selector=_SELECTOR)
         self._nodes = Informer(client, NODES, Node, field_selector=f"metadata.name={node_name}")
         self._node_name = node_name
+        self._slices.cache.add_index(_BY_SERVICE, lambda piece: (piece.service_key,))
 
     def services(self) -> Mapping[str, Service]:
         return self._services.cache.objects()
@@ -75,12 +91,20 @@ class ApiSource:
     def node(self) -> Node | None:
         return self._nodes.cache.get(self._node_name)
 
+    def look(self, keys: Collection[str] | None = None) -> Sequence[ServiceObjects]:
+        if keys is None:
+            return list(together(self.services().values(), self.slices().values()))
+        services, slices = self._services.cache, self._slices.cache
+        return [ServiceObjects(key, services.get(key), slices.indexed(_BY_SERVICE, key)) for key in keys]
+
     def on_change(self, callback: OnChange) -> None:
-        self._services.on_change(lambda change: callback(change.new))
-        self._slices.on_change(lambda change: callback(change.new))
+        self._services.on_change(lambda change: callback(SourceChange((change.key,), change.new)))
+        self._slices.on_change(lambda change: callback(SourceChange(_owners(change), change.new)))
         # A node tells of itself every few seconds; hardly ever is it anything for us.
         self._nodes.on_change(
-            lambda change: callback(change.new) if facts(change.old) != facts(change.new) else None
+            lambda change: (
+                callback(SourceChange(new=change.new)) if facts(change.old) != facts(change.new) else None
+            )
         )
 
     async def run(self) -> None:
@@ -95,13 +119,19 @@ class ApiSource:
         await self._nodes.wait_synced()
 
 
+def _owners(change: Change[EndpointSlice]) -> Collection[str]:
+    """Return whose slice it was, and is: a label can change."""
+    return {piece.service_key for piece in (change.old, change.new) if piece}
+
+
 def facts(node: Node | None) -> tuple[object, ...]:
     """Return what we look at of a Node."""
     if node is None:
         return ()
     taints = {taint.key for taint in node.spec.taints}
     meta = node.metadata
-    return meta.labels.get(ZONE_LABEL), taints, meta.deletion_timestamp, node.status.addresses
+    networks = node.spec.pod_cidr, node.spec.pod_cidrs
+    return meta.labels.get(ZONE_LABEL), taints, meta.deletion_timestamp, node.status.addresses, networks
 
 
 class FileSource:
@@ -141,6 +171,13 @@ class FileSource:
     def node(self) -> Node | None:
         return self._node
 
+    def look(self, keys: Collection[str] | None = None) -> Sequence[ServiceObjects]:
+        all_ = together(self._services.values(), self._slices.values())
+        if keys is None:
+            return list(all_)
+        there = {each.key: each for each in all_ if each.key in keys}
+        return [there.get(key) or ServiceObjects(key, None) for key in keys]
+
     def on_change(self, callback: OnChange) -> None:
         self._callbacks.append(callback)
 
@@ -149,13 +186,17 @@ class FileSource:
             await asyncio.sleep(POLL_S)
             if self._stamp() == self._seen:
                 continue
+            services, slices = self._services, self._slices
             try:
                 self.load()
             except KubenetError as error:
                 log.warning("proxy: %s; what was read before stays", error)
                 continue
+            keys = _differing(services, self._services)
+            for key in _differing(slices, self._slices):
+                keys |= {piece.service_key for piece in (slices.get(key), self._slices.get(key)) if piece}
             for callback in self._callbacks:
-                callback(None)
+                callback(SourceChange(keys))
 
     async def wait_synced(self) -> None:
         self.load()
@@ -182,6 +223,10 @@ class FileSource:
             return msgspec.convert(manifest.body, type_)
         except msgspec.ValidationError as error:
             raise InvalidManifest(f"{self._path}: {manifest}: {error}") from error
+
+
+def _differing(before: Mapping[str, ObjectT], after: Mapping[str, ObjectT]) -> set[str]:
+    return {key for key in before.keys() | after.keys() if before.get(key) is not after.get(key)}
 
 
 def _kept(old: ObjectT | None, new: ObjectT) -> ObjectT:

@@ -12,6 +12,7 @@ Source: Kubernetes issues 19029, 122740, 139628.
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from kubenet.model.protocol import Protocol
 from proxy.policy import ServingPort
@@ -35,15 +36,28 @@ class Flow:
         return (self.destination, self.port) != (self.answering, self.answering_port)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class UdpFrontends:
     """Where UDP service ports answer, and who serves there. Flows can only become stale when this changes."""
 
-    by_address: Mapping[Socket, frozenset[Socket]] = field(default_factory=dict)
-    by_node_port: Mapping[int, frozenset[Socket]] = field(default_factory=dict)
+    by_address: dict[Socket, frozenset[Socket]] = field(default_factory=dict)
+    by_node_port: dict[int, frozenset[Socket]] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return bool(self.by_address)
+
+    def change(self, before: "UdpFrontends", after: "UdpFrontends") -> None:
+        """Hold ``after`` where ``before`` was."""
+        for place in before.by_address:
+            del self.by_address[place]
+        for number in before.by_node_port:
+            del self.by_node_port[number]
+        self.add(after)
+
+    def add(self, more: "UdpFrontends") -> None:
+        """Hold ``more``, too."""
+        self.by_address |= more.by_address
+        self.by_node_port |= more.by_node_port
 
 
 def udp_frontends(serving: Iterable[ServingPort]) -> UdpFrontends:
@@ -59,10 +73,23 @@ def udp_frontends(serving: Iterable[ServingPort]) -> UdpFrontends:
     return UdpFrontends(by_address, by_node_port)
 
 
+def only_grew(before: UdpFrontends, after: UdpFrontends) -> bool:
+    """Return whether nothing happened but that more endpoints serve where some did: no flow is stale then."""
+    at_addresses = _only_grew(before.by_address, after.by_address)
+    return at_addresses and _only_grew(before.by_node_port, after.by_node_port)
+
+
+_K = TypeVar("_K")
+
+
+def _only_grew(old: Mapping[_K, frozenset[Socket]], new: Mapping[_K, frozenset[Socket]]) -> bool:
+    return old.keys() == new.keys() and all(alive and alive <= new[key] for key, alive in old.items())
+
+
 def stale_flows(
     flows: Iterable[Flow],
     now: UdpFrontends,
-    before: UdpFrontends = UdpFrontends(),
+    before: UdpFrontends | None = None,
     node_ips: Collection[IPAddress] = (),
 ) -> frozenset[Flow]:
     """Return the flows to a service port that no endpoint of it answers.
@@ -70,7 +97,8 @@ def stale_flows(
     ``before`` is what was served at the last look: a flow that was sent to what is no longer there, and goes
     somewhere else than it was sent to, is stale as well. Node ports are the node's own, on ``node_ips``.
     """
-    return frozenset(flow for flow in flows if _is_stale(flow, now, before, node_ips))
+    earlier = before or UdpFrontends()
+    return frozenset(flow for flow in flows if _is_stale(flow, now, earlier, node_ips))
 
 
 def _is_stale(flow: Flow, now: UdpFrontends, before: UdpFrontends, node_ips: Collection[IPAddress]) -> bool:

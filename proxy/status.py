@@ -15,8 +15,7 @@ from kubenet.model.objects import EndpointSlice, KubeObject, Node, Service
 from proxy.backend import Applied
 from proxy.health import Address, HealthCheckServers, HttpServer, Reply, Routes, json_reply, open_listener
 from proxy.metrics import CONTENT_TYPE, ProxyMetrics, family_name, trigger_time
-from proxy.policy import ServingPort
-from proxy.ports import Family, IPAddress, TrafficPolicy
+from proxy.ports import Family, IPAddress
 from proxy.vitals import ServiceHealth, Vitals
 
 log = logging.getLogger(__name__)
@@ -129,9 +128,8 @@ class Status:
         if not full:
             self.metrics.partial_restore_failures.add(1, name)
 
-    def serving(self, family: Family, serving: Sequence[ServingPort]) -> None:
-        """This is what the family's rules serve now."""
-        counts = no_local_endpoints(serving)
+    def no_local(self, family: Family, counts: Mapping[str, int]) -> None:
+        """So many service ports have a policy Local and endpoints, but none here, by policy."""
         for policy, count in counts.items():
             self.metrics.no_local_endpoints.set(count, policy, family_name(family))
 
@@ -182,26 +180,6 @@ class Status:
         if path == "/proxyMode":
             return 200, "text/plain; charset=utf-8", self._config.mode.encode(), {}
         return self._health(path)
-
-
-def no_local_endpoints(serving: Sequence[ServingPort]) -> dict[str, int]:
-    """Return how many service ports have a policy Local and endpoints, but none here."""
-    local = TrafficPolicy.LOCAL
-    return {
-        "internal": sum(
-            bool(each.port.internal_policy is local and each.port.endpoints and not each.local)
-            for each in serving
-        ),
-        "external": sum(
-            bool(
-                each.port.external
-                and each.port.external_policy is local
-                and each.port.endpoints
-                and not each.local
-            )
-            for each in serving
-        ),
-    }
 
 
 async def _serve(netns: NetNs | None, address: Address, routes: Routes) -> HttpServer:

@@ -76,69 +76,59 @@ class _Findings:
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
-    """What was found out from one Service and its slices."""
+class ServiceObjects:
+    """One Service (None: there is none of that name) with its slices. ``key`` is namespace/name.
 
-    service: Service
-    slices: list[EndpointSlice]
-    tracked: Tracked
-
-
-class Tracker:
-    """Tracks again and again, and looks only at the Services that have changed, or whose slices have.
-
-    Objects that were taken in must not be changed afterwards; those of a cache never are.
+    The key of slices that name no Service is empty.
     """
 
-    def __init__(self, rules: TrackRules = TrackRules()) -> None:
-        self._rules = rules
-        self._known: dict[str, _Known] = {}
-
-    def track(self, services: Iterable[Service], slices: Iterable[EndpointSlice]) -> Tracked:
-        """Return the service ports that ``services`` and ``slices`` make, in the family of the rules."""
-        findings = _Findings()
-        by_service = _by_service(slices, findings)
-        before, self._known = self._known, {}
-        for service in sorted(services, key=_namespace_and_name):
-            key = service.metadata.key
-            found = _remembered(before.get(key), service, by_service.get(key, []), self._rules)
-            self._known[key] = found
-            findings.ports += found.tracked.service_ports
-            findings.refused += found.tracked.refused
-        unique, clashes = without_clashes(findings.ports)
-        return Tracked(unique, tuple(sorted({*findings.refused, *clashes})))
+    key: str
+    service: Service | None
+    slices: Sequence[EndpointSlice] = ()
 
 
 def track(
     services: Iterable[Service], slices: Iterable[EndpointSlice], rules: TrackRules = TrackRules()
 ) -> Tracked:
     """Return the service ports that ``services`` and ``slices`` make, in the family of ``rules``."""
-    return Tracker(rules).track(services, slices)
+    ports: list[ServicePort] = []
+    refused: set[Refused] = set()
+    for each in together(services, slices):
+        found = track_objects(each, rules)
+        ports += found.service_ports
+        refused |= set(found.refused)
+    unique, lost = without_clashes(sorted(ports, key=_by_name))
+    return Tracked(unique, tuple(sorted(refused | {why for _, why in lost})))
 
 
-def _by_service(slices: Iterable[EndpointSlice], findings: _Findings) -> dict[str, list[EndpointSlice]]:
+def together(services: Iterable[Service], slices: Iterable[EndpointSlice]) -> Iterator[ServiceObjects]:
+    """Yield each Service with its slices, and the slices without a Service."""
     by_service: dict[str, list[EndpointSlice]] = defaultdict(list)
-    for piece in filter(is_ours, slices):
-        key = piece.service_key
-        if not key:
-            findings.refuse(f"EndpointSlice {piece.metadata.key}", f"carries no label {SERVICE_NAME_LABEL}")
-        by_service[key].append(piece)
-    return by_service
+    for piece in slices:
+        by_service[piece.service_key].append(piece)
+    for service in services:
+        key = service.metadata.key
+        yield ServiceObjects(key, service, by_service.pop(key, ()))
+    yield from (ServiceObjects(key, None, pieces) for key, pieces in by_service.items())
 
 
-def _namespace_and_name(service: Service) -> tuple[str, str]:
-    return service.metadata.namespace, service.metadata.name
+def _by_name(port: ServicePort) -> tuple[str, str, str, str]:
+    return port.name.sort_key
 
 
-def _remembered(
-    before: _Known | None, service: Service, slices: list[EndpointSlice], rules: TrackRules
-) -> _Known:
-    # Equal lists of the same objects compare by identity, so this costs next to nothing.
-    if before and before.service is service and before.slices == slices:
-        return before
-    found = track_service(service, slices, rules)
-    ports = tuple(sorted(found.service_ports, key=lambda port: port.name.sort_key))
-    return _Known(service, slices, Tracked(ports, found.refused))
+def track_objects(objects: ServiceObjects, rules: TrackRules) -> Tracked:
+    """Return the sorted service ports of one Service, as far as they are of this family.
+
+    Whether another Service has the same address already is not asked here: see ``proxy.clashes``.
+    """
+    slices = [piece for piece in objects.slices if is_ours(piece)]
+    if objects.service is not None:
+        found = track_service(objects.service, slices, rules)
+        return Tracked(tuple(sorted(found.service_ports, key=_by_name)), found.refused)
+    if objects.key:
+        return Tracked()  # its Service may yet come
+    reason = f"carries no label {SERVICE_NAME_LABEL}"
+    return Tracked(refused=tuple(Refused(f"EndpointSlice {each.metadata.key}", reason) for each in slices))
 
 
 def track_service(service: Service, slices: Sequence[EndpointSlice], rules: TrackRules) -> Tracked:

@@ -52,8 +52,7 @@ class Cache(Generic[ObjectT]):
 
     def indexed(self, name: str, value: str) -> tuple[ObjectT, ...]:
         """Return the objects that have ``value`` in the index, ordered by key."""
-        keys = self._indexes[name].keys.get(value, ())
-        return tuple(self._objects[key] for key in sorted(keys))
+        return tuple(self._objects[key] for key in self._indexes[name].at(value))
 
     def index_values(self, name: str, each: ObjectT) -> Iterable[str]:
         """Return under which values of an index ``each`` belongs, whether it is stored or not."""
@@ -100,18 +99,34 @@ class Cache(Generic[ObjectT]):
 
 
 class _Index(Generic[ObjectT]):
+    """Keys by value. Most values have one, and a set of one key would be four times as large."""
+
     def __init__(self, values: Callable[[ObjectT], Iterable[str]]) -> None:
         self.values = values
-        self.keys: dict[str, set[str]] = {}
+        self._keys: dict[str, str | set[str]] = {}
+
+    def at(self, value: str) -> list[str]:
+        """Return the keys under ``value``, sorted."""
+        keys = self._keys.get(value)
+        if keys is None:
+            return []
+        return [keys] if isinstance(keys, str) else sorted(keys)
 
     def move(self, key: str, old: ObjectT | None, new: ObjectT | None) -> None:
-        for value in set(self.values(old)) if old is not None else ():
-            keys = self.keys[value]
-            keys.discard(key)
-            if not keys:
-                del self.keys[value]
-        for value in set(self.values(new)) if new is not None else ():
-            self.keys.setdefault(value, set()).add(key)
+        before = set(self.values(old)) if old is not None else set()
+        after = set(self.values(new)) if new is not None else set()
+        for value in before - after:
+            keys = self._keys[value]
+            if isinstance(keys, str) or keys == {key}:
+                del self._keys[value]
+            else:
+                keys.discard(key)
+        for value in after - before:
+            keys = self._keys.setdefault(value, key)
+            if isinstance(keys, set):
+                keys.add(key)
+            elif keys != key:
+                self._keys[value] = {keys, key}
 
 
 def _same_version(old: KubeObject, new: KubeObject) -> bool:

@@ -27,6 +27,7 @@ from tests.netns.proxy.world import (
     backend_ip,
     endpoints,
 )
+from tests.unit.proxy.keeping import Keeping
 
 pytestmark = pytest.mark.netns
 
@@ -223,7 +224,7 @@ def test_A3_row28_udp_without_endpoints_is_refused(world: World, apply: Apply) -
 def test_A5_row48_a_client_that_keeps_its_socket_follows_the_endpoints(world: World, apply: Apply) -> None:
     servers = world.udp_servers()
     client = world.udp_client(world.client, "10.96.0.10", 53)
-    keeper = FlowKeeper(KernelFlows(world.node, 4))
+    keeper = Keeping(FlowKeeper(KernelFlows(world.node, 4)))
 
     def change(*lasts: int) -> int:
         apply(dns(*lasts))
@@ -241,7 +242,7 @@ def test_A5_row48_a_client_that_keeps_its_socket_follows_the_endpoints(world: Wo
 
 def test_A5_row51_a_flow_begun_before_anybody_served_is_forgotten(world: World, apply: Apply) -> None:
     servers = world.udp_servers()
-    keeper = FlowKeeper(KernelFlows(world.node, 4))
+    keeper = Keeping(FlowKeeper(KernelFlows(world.node, 4)))
     apply()  # the service is not known yet, so its packets leave as they came
     client = world.udp_client(world.client, "10.96.0.10", 53)
     assert ask(client, servers, SILENCE_S) == ""
@@ -254,7 +255,7 @@ def test_A5_row50_flows_of_a_deleted_service_and_by_node_port_are_forgotten(
     world: World, apply: Apply
 ) -> None:
     servers = world.udp_servers()
-    keeper = FlowKeeper(KernelFlows(world.node, 4))
+    keeper = Keeping(FlowKeeper(KernelFlows(world.node, 4)))
     port = replace(dns(2), node_port=30053)
     apply(port)
     keeper.forget(serving(port))
@@ -274,7 +275,7 @@ def test_A5_row50_flows_of_a_deleted_service_and_by_node_port_are_forgotten(
 
 def test_A5_row54_tcp_is_never_cut(world: World, apply: Apply) -> None:
     apply(web(2))
-    keeper = FlowKeeper(KernelFlows(world.node, 4))
+    keeper = Keeping(FlowKeeper(KernelFlows(world.node, 4)))
     keeper.forget(serving(web(2), dns(2)))
     with world.node.socket(socket.AF_INET, socket.SOCK_STREAM) as client:
         client.connect((VIP, 80))

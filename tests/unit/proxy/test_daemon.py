@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from ipaddress import IPv6Network
 
@@ -13,12 +13,14 @@ from kubenet.errors import ProgramFailed
 from kubenet.model.objects import EndpointSlice, Service
 from proxy.apply_iptables import IptablesBackend
 from proxy.backend import Applied, Backend
-from proxy.daemon import FamilySync, ProxySync
+from proxy.family import FamilySync
 from proxy.node_config import ProxyConfig
 from proxy.policy import Locality, ServingPort
-from proxy.ports import NodeNetwork
+from proxy.ports import NodeNetwork, ServicePortName
 from proxy.status import Status, StatusConfig
-from proxy.track import TrackRules
+from proxy.sync import ProxySync
+from proxy.track import ServiceObjects, TrackRules, together
+from proxy.view import PortChange
 from tests.unit.proxy.fakes import FakeIptables
 from tests.unit.proxy.objects import endpoint_slice, service
 
@@ -42,7 +44,7 @@ class HandClock:
 class NoFlows:
     """A kernel without UDP flows."""
 
-    def forget(self, serving: Sequence[ServingPort]) -> int:
+    def forget(self, changes: Iterable[PortChange]) -> int:
         return 0
 
 
@@ -59,6 +61,12 @@ class SlowBackend:
         assert self.go.wait(10)
         self.finished = True
         return Applied()
+
+    def apply_changed(self, changed: Mapping[ServicePortName, ServingPort | None]) -> Applied:
+        return self.apply(())
+
+    def move(self, network: NodeNetwork) -> None:
+        return
 
     def drifted(self) -> Sequence[str]:
         return ()
@@ -78,6 +86,10 @@ class Cluster:
             else:
                 self.slices[thing.metadata.key] = thing
 
+    def look(self, keys: Collection[str] | None = None) -> Sequence[ServiceObjects]:
+        there = {each.key: each for each in together(self.services.values(), self.slices.values())}
+        return [there.get(key, ServiceObjects(key, None)) for key in (there if keys is None else keys)]
+
 
 @pytest.fixture
 def cluster() -> Cluster:
@@ -96,7 +108,7 @@ def clock() -> HandClock:
 
 def proxy_sync(backend: Backend, cluster: Cluster, clock: HandClock) -> ProxySync:
     family = FamilySync(TrackRules(), Locality("here"), backend, NoFlows())
-    return ProxySync([family], lambda: cluster.services, lambda: cluster.slices, check_s=30.0, clock=clock)
+    return ProxySync([family], cluster.look, check_s=30.0, clock=clock)
 
 
 @pytest.fixture
@@ -200,9 +212,7 @@ def test_A6_row59_a_change_during_the_first_familys_sync_waits_on_in_the_second(
     six = FamilySync(
         TrackRules(6), Locality("here"), IptablesBackend(FakeIptables(), NodeNetwork(6)), NoFlows()
     )
-    syncer = ProxySync(
-        [four, six], lambda: cluster.services, lambda: cluster.slices, 30.0, clock=clock, status=status
-    )
+    syncer = ProxySync([four, six], cluster.look, 30.0, clock=clock, status=status)
     asyncio.run(syncer.sync())
     assert status.vitals.healthz(clock.monotonic(), clock.now())[0] == 200
     clock.monotonic_s += 60
