@@ -5,7 +5,7 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -58,7 +58,7 @@ def until(source: Source[T], enough: Callable[[list[T]], bool]) -> list[T]:
 
 
 @pytest.fixture
-def pair(netns: NetNs, other_netns: NetNs) -> Iterator[tuple[NetNs, NetNs]]:
+def pair(netns: NetNs, other_netns: NetNs) -> tuple[NetNs, NetNs]:
     """Two namespaces joined by a cable, 192.0.2.1 and 192.0.2.2."""
     link = Link("here", LinkKind.VETH, peer=VethPeer("there", "other"))
     with Rtnl(netns) as rtnl:
