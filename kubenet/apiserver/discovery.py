@@ -6,24 +6,24 @@ first.
 
 from collections.abc import Iterable
 
-from kubenet.apiserver.kinds import ALL, GROUP_VERSIONS
+from kubenet.apiserver.kinds import GROUP_VERSIONS, SERVED
 from kubenet.apiserver.strategy import Kind
-from kubenet.apiserver.subresources import BINDING, EVICTION, SCALE
+from kubenet.apiserver.subresources import BINDING, EVICTION, SCALE, TOKEN
 from kubenet.apiserver.view import media_ranges
 from kubenet.model.objects import Json, JsonValue
 from kubenet.model.resources import Resource
 
-VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 SUBRESOURCE_VERBS = {
     "status": ("get", "patch", "update"),
     "scale": ("get", "patch", "update"),
     "binding": ("create",),
     "eviction": ("create",),
     "finalize": ("update",),
+    "token": ("create",),
 }
-SUBRESOURCE_KINDS = {"scale": SCALE, "binding": BINDING, "eviction": EVICTION}
-# Groups that own no resource of their own, only the kinds of subresources; drain looks for policy.
-EXTRA_GROUPS = (("autoscaling", "v1"), ("policy", "v1"))
+SUBRESOURCE_KINDS = {"scale": SCALE, "binding": BINDING, "eviction": EVICTION, "token": TOKEN}
+# Versions that own no resource of their own, only the kinds of subresources.
+EXTRA_GROUPS = (("autoscaling", "v1"),)
 AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 
 
@@ -35,17 +35,28 @@ def api_versions() -> Json:
 
 def api_groups() -> Json:
     """Return what /apis holds."""
-    groups = [_group(group, version) for group, version in _named_groups()]
+    groups = [_group(group, versions) for group, versions in _named_groups().items()]
     return {"kind": "APIGroupList", "apiVersion": "v1", "groups": [*groups]}
 
 
-def _named_groups() -> list[tuple[str, str]]:
-    return [pair for pair in GROUP_VERSIONS if pair[0]] + list(EXTRA_GROUPS)
+def api_group(group: str) -> Json | None:
+    """Return what /apis/GROUP holds, or None."""
+    versions = _named_groups().get(group)
+    return {"kind": "APIGroup", "apiVersion": "v1", **_group(group, versions)} if versions else None
 
 
-def _group(group: str, version: str) -> Json:
-    served: Json = {"groupVersion": f"{group}/{version}", "version": version}
-    return {"name": group, "versions": [served], "preferredVersion": served}
+def _named_groups() -> dict[str, list[str]]:
+    """Return the versions of each group but the core one, the preferred version first."""
+    groups: dict[str, list[str]] = {}
+    for group, version in (*GROUP_VERSIONS, *EXTRA_GROUPS):
+        if group:
+            groups.setdefault(group, []).append(version)
+    return groups
+
+
+def _group(group: str, versions: list[str]) -> Json:
+    served: list[Json] = [{"groupVersion": f"{group}/{version}", "version": version} for version in versions]
+    return {"name": group, "versions": [*served], "preferredVersion": served[0]}
 
 
 def resource_list(group: str, version: str) -> Json:
@@ -63,7 +74,7 @@ def resource_list(group: str, version: str) -> Json:
 
 
 def _kinds(group: str, version: str) -> Iterable[Kind]:
-    return (kind for kind in ALL if (kind.resource.group, kind.resource.version) == (group, version))
+    return (kind for kind in SERVED if (kind.resource.group, kind.resource.version) == (group, version))
 
 
 def _resource(kind: Kind) -> Json:
@@ -72,7 +83,7 @@ def _resource(kind: Kind) -> Json:
         "singularName": kind.resource.kind.lower(),
         "namespaced": kind.resource.namespaced,
         "kind": kind.resource.kind,
-        "verbs": [*VERBS],
+        "verbs": [*kind.verbs],
     }
     if kind.short_names:
         entry["shortNames"] = [*kind.short_names]
@@ -104,20 +115,24 @@ def wants_aggregated(accept: str) -> bool:
 
 def aggregated(core: bool) -> Json:
     """Return the aggregated form of /api (``core``) or /apis."""
-    pairs = [("", "v1")] if core else _named_groups()
+    groups = {"": ["v1"]} if core else _named_groups()
     return {
         "kind": "APIGroupDiscoveryList",
         "apiVersion": "apidiscovery.k8s.io/v2",
         "metadata": {},
-        "items": [_aggregated_group(group, version) for group, version in pairs],
+        "items": [_aggregated_group(group, versions) for group, versions in groups.items()],
     }
 
 
-def _aggregated_group(group: str, version: str) -> Json:
-    resources: list[JsonValue] = [_aggregated_resource(kind) for kind in _kinds(group, version)]
-    served: Json = {"version": version, "freshness": "Current", "resources": resources}
+def _aggregated_group(group: str, versions: list[str]) -> Json:
     metadata: Json = {"name": group} if group else {}
-    return {"metadata": metadata | {"creationTimestamp": None}, "versions": [served]}
+    served = [_aggregated_version(group, version) for version in versions]
+    return {"metadata": metadata | {"creationTimestamp": None}, "versions": [*served]}
+
+
+def _aggregated_version(group: str, version: str) -> Json:
+    resources: list[JsonValue] = [_aggregated_resource(kind) for kind in _kinds(group, version)]
+    return {"version": version, "freshness": "Current", "resources": resources}
 
 
 def _aggregated_resource(kind: Kind) -> Json:
@@ -127,7 +142,7 @@ def _aggregated_resource(kind: Kind) -> Json:
         "responseKind": _response_kind(resource),
         "scope": "Namespaced" if resource.namespaced else "Cluster",
         "singularResource": resource.kind.lower(),
-        "verbs": [*VERBS],
+        "verbs": [*kind.verbs],
         "subresources": [
             {
                 "subresource": name,

@@ -151,6 +151,8 @@ def _fixed_answer(path: str, accept: str) -> web.Response | None:
         return web.Response(body=b"", headers={"Content-Type": OPENAPI_V2})
     if not path.startswith(("/api/", "/apis/")):
         raise no_such_path()
+    if path.count("/") == 2 and (group := discovery.api_group(path.removeprefix("/apis/"))):
+        return _json(group)
     return None
 
 

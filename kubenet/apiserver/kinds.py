@@ -1,6 +1,16 @@
-"""Every kind that the server serves. *Pure.*"""
+"""Every kind that the server serves: ``ALL`` are kept, ``REVIEWS`` are answered and forgotten. *Pure.*"""
 
-from kubenet.apiserver.registry import cluster, endpoints, plain, pods, services, workloads
+from kubenet.apiserver.registry import (
+    access,
+    batch,
+    cluster,
+    endpoints,
+    plain,
+    pods,
+    policies,
+    services,
+    workloads,
+)
 from kubenet.apiserver.strategy import Kind
 
 ALL: tuple[Kind, ...] = (
@@ -17,16 +27,22 @@ ALL: tuple[Kind, ...] = (
     workloads.REPLICASET,
     plain.LEASE,
     endpoints.SLICE,
+    *batch.KINDS,
+    *policies.KINDS,
+    *access.KINDS,
 )
+REVIEWS = access.REVIEWS
+SERVED = (*ALL, *REVIEWS)
 
 NAMESPACE = cluster.NAMESPACE
 EVENT = plain.EVENT
 NODE = cluster.NODE
 POD = pods.KIND
 SERVICE = services.KIND
+SERVICEACCOUNT = plain.SERVICEACCOUNT
 
-BY_PATH = {(kind.resource.group, kind.resource.version, kind.plural): kind for kind in ALL}
+BY_PATH = {(kind.resource.group, kind.resource.version, kind.plural): kind for kind in SERVED}
 BY_PLURAL = {kind.plural: kind for kind in ALL}
 BY_KIND = {(kind.resource.api_version, kind.resource.kind): kind for kind in ALL}
 
-GROUP_VERSIONS = tuple(dict.fromkeys((kind.resource.group, kind.resource.version) for kind in ALL))
+GROUP_VERSIONS = tuple(dict.fromkeys((kind.resource.group, kind.resource.version) for kind in SERVED))

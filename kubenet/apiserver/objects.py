@@ -13,6 +13,7 @@ import msgspec
 
 from kubenet.apiserver import codec
 from kubenet.apiserver.names import metadata_causes
+from kubenet.apiserver.schema.shape import misfit
 from kubenet.apiserver.status import (
     Cause,
     StatusError,
@@ -24,7 +25,7 @@ from kubenet.apiserver.status import (
 )
 from kubenet.apiserver.strategy import Kind
 from kubenet.apiserver.tree import copied, copied_table, ensure_table, int_at, table_at, text_at, texts_at
-from kubenet.model.objects import Json
+from kubenet.model.objects import Json, KubeObject
 
 SERVER_OWNED = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation")
 
@@ -204,6 +205,12 @@ _MISSING = re.compile(r"Object missing required field `(.*)`")
 
 def _shape_trouble(kind: Kind, body: bytes) -> Cause | None:
     """Refuse (400) a field of the wrong type; return the cause if a field is missing that readers need."""
+    if kind.strategy.shape is KubeObject and (
+        trouble := misfit(kind.resource.kind, msgspec.json.decode(body))
+    ):
+        name = kind.resource.kind
+        version = kind.resource.version
+        raise bad_request(f'{name} in version "{version}" cannot be handled as a {name}: json: {trouble}')
     try:
         msgspec.json.decode(body, type=kind.strategy.shape)
     except msgspec.ValidationError as error:

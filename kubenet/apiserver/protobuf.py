@@ -168,8 +168,11 @@ class _Reader:
         try:
             found: JsonValue = msgspec.json.decode(raw) if raw else {}
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-            raise _malformed(f"its managedFields are no JSON: {error}") from None
+            raise _malformed(f"a field that holds JSON does not: {error}") from None
         return found
+
+    def _texts(self, value: Wire) -> JsonValue:
+        return [_text(element) for number, element in self._fields(_bytes(value)) if number == 1]
 
     def _string(self, value: Wire) -> JsonValue:
         return _text(value)
@@ -194,6 +197,8 @@ _LEAF = {
     "Quantity": _Reader._quantity,
     "IntOrString": _Reader._int_or_string,
     "FieldsV1": _Reader._fields_v1,
+    "RawExtension": _Reader._fields_v1,
+    "Texts": _Reader._texts,
 }
 _ZEROES = ("string", "bytes", "int", "bool")
 

@@ -17,8 +17,9 @@ METHODS = {
     "finalize": ("PUT",),
     "binding": ("POST",),
     "eviction": ("POST",),
+    "token": ("POST",),
 }
-_BODY_KINDS = {"scale": "Scale", "binding": "Binding", "eviction": "Eviction"}
+_BODY_KINDS = {"scale": "Scale", "binding": "Binding", "eviction": "Eviction", "token": "TokenRequest"}
 COLLECTION_METHODS = ("GET", "POST", "DELETE")
 
 
@@ -40,6 +41,8 @@ class Target:
         """Refuse a method that this target does not know. Raises StatusError (405)."""
         collection = not self.name and not self.subresource
         allowed = COLLECTION_METHODS if collection else METHODS[self.subresource]
+        if not self.kind.kept:
+            allowed = ("POST",) if collection else ()
         if method not in allowed or (method == "POST" and collection and self._everywhere):
             raise method_not_allowed()
 
@@ -76,7 +79,7 @@ def route(raw_path: str) -> Target | GroupVersion:
 
 
 def _only_subresources(group: str, version: str) -> bool:
-    return (group, version) in (("policy", "v1"), ("autoscaling", "v1"))
+    return (group, version) == ("autoscaling", "v1")
 
 
 def _check_segment(part: str) -> None:

@@ -71,6 +71,9 @@ class Strategy:
         return 0
 
 
+VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """One served kind: its address, its names, its subresources and its rules."""
@@ -82,6 +85,8 @@ class Kind:
     subresources: tuple[str, ...] = ()
     name_rule: NameRule = dns_subdomain
     field_labels: Mapping[str, FieldLabel] = field(default_factory=lambda: METADATA_FIELDS)
+    verbs: tuple[str, ...] = VERBS
+    kept: bool = True  # otherwise it is a question: answered and forgotten
 
     @property
     def plural(self) -> str:

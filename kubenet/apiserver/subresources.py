@@ -19,11 +19,12 @@ from kubenet.model.resources import Resource
 
 SCALE = Resource("autoscaling", "v1", "scales", "Scale", True)
 BINDING = Resource("", "v1", "bindings", "Binding", True)
+TOKEN = Resource("authentication.k8s.io", "v1", "tokenrequests", "TokenRequest", True)
 EVICTION = Resource("policy", "v1", "evictions", "Eviction", True)
 
 
 def scale_of(value: Json) -> Json:
-    """Return the Scale of a Deployment or ReplicaSet."""
+    """Return the Scale of a workload."""
     kept = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
     metadata = table_at(value, "metadata")
     return {
@@ -33,9 +34,16 @@ def scale_of(value: Json) -> Json:
         "spec": {"replicas": int_at(value, "spec", "replicas", default=1)},
         "status": {
             "replicas": int_at(value, "status", "replicas"),
-            "selector": selector_text(table_at(value, "spec", "selector")),
+            "selector": _selector_text(value),
         },
     }
+
+
+def _selector_text(value: Json) -> str:
+    selector = table_at(value, "spec", "selector")
+    if text_at(value, "kind") == "ReplicationController":  # the only one whose selector is a map of labels
+        selector = {"matchLabels": selector}
+    return selector_text(selector)
 
 
 def scaled(kind: Kind, old: Json, scale: Json) -> Json:

@@ -1,6 +1,6 @@
 """Which printer shows which kind. *Pure.*"""
 
-from kubenet.apiserver.printers import others, pods, services, workloads
+from kubenet.apiserver.printers import batch, others, pods, policies, services, workloads
 from kubenet.apiserver.printers.base import Printer
 from kubenet.model.resources import Resource
 
@@ -18,6 +18,8 @@ _PRINTERS: dict[str, Printer] = {
     "secrets": others.SECRETS,
     "serviceaccounts": others.SERVICE_ACCOUNTS,
     "services": services.SERVICES,
+    **batch.PRINTERS,
+    **policies.PRINTERS,
 }
 
 

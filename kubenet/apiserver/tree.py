@@ -6,6 +6,8 @@ belong to that write: functions of this package named ``set_``, ``fill_`` and ``
 they are given.
 """
 
+from collections.abc import Mapping
+
 from kubenet.model.objects import Json, JsonValue
 
 
@@ -70,7 +72,7 @@ def copied(value: JsonValue) -> JsonValue:
     return value
 
 
-def copied_table(value: Json) -> Json:
+def copied_table(value: Mapping[str, JsonValue]) -> Json:
     """Return a deep copy of an object."""
     return {key: copied(member) for key, member in value.items()}
 

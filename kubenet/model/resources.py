@@ -49,6 +49,38 @@ REPLICASETS = Resource("apps", "v1", "replicasets", "ReplicaSet", True)
 ENDPOINTSLICES = Resource("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice", True)
 LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease", True)
 
+# What the API server keeps without any part of kubenet reading it, by group version.
+_KEPT = {
+    "v1": "limitranges:LimitRange persistentvolumes:PersistentVolume!"
+    " persistentvolumeclaims:PersistentVolumeClaim podtemplates:PodTemplate"
+    " replicationcontrollers:ReplicationController resourcequotas:ResourceQuota"
+    " serviceaccounts:ServiceAccount",
+    "apps/v1": "controllerrevisions:ControllerRevision daemonsets:DaemonSet statefulsets:StatefulSet",
+    "autoscaling/v2": "horizontalpodautoscalers:HorizontalPodAutoscaler",
+    "batch/v1": "cronjobs:CronJob jobs:Job",
+    "networking.k8s.io/v1": "ingressclasses:IngressClass! ingresses:Ingress ipaddresses:IPAddress!"
+    " networkpolicies:NetworkPolicy servicecidrs:ServiceCIDR!",
+    "node.k8s.io/v1": "runtimeclasses:RuntimeClass!",
+    "policy/v1": "poddisruptionbudgets:PodDisruptionBudget",
+    "rbac.authorization.k8s.io/v1": "clusterroles:ClusterRole! clusterrolebindings:ClusterRoleBinding!"
+    " roles:Role rolebindings:RoleBinding",
+    "scheduling.k8s.io/v1": "priorityclasses:PriorityClass!",
+    "storage.k8s.io/v1": "storageclasses:StorageClass!",
+}
+
+
+def _kept(group_version: str, words: str) -> tuple[Resource, ...]:
+    """Return the resources of a line above; ``!`` marks those that belong to no namespace."""
+    group, _, version = group_version.rpartition("/")
+    pairs = ([*word.rstrip("!").split(":"), word] for word in words.split())
+    return tuple(
+        Resource(group, version, plural, kind, not word.endswith("!")) for plural, kind, word in pairs
+    )
+
+
+KEPT = tuple(resource for group, words in _KEPT.items() for resource in _kept(group, words))
+BY_PLURAL_KEPT = {resource.plural: resource for resource in KEPT}
+
 ALL = (
     NAMESPACES,
     NODES,
@@ -62,6 +94,7 @@ ALL = (
     REPLICASETS,
     ENDPOINTSLICES,
     LEASES,
+    *KEPT,
 )
 
 BY_KIND = {(resource.api_version, resource.kind): resource for resource in ALL}

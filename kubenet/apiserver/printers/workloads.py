@@ -8,7 +8,7 @@ from kubenet.apiserver.tree import int_at, table_at, tables_at, text_at
 from kubenet.model.objects import Json, JsonValue
 
 
-def _template(value: Json) -> list[JsonValue]:
+def template_cells(value: Json) -> list[JsonValue]:
     """Return the wide cells: containers, images, selector."""
     containers = tables_at(value, "spec", "template", "spec", "containers")
     return [
@@ -26,7 +26,7 @@ def _deployment(value: Json, now: datetime) -> list[JsonValue]:
         int_at(value, "status", "updatedReplicas"),
         int_at(value, "status", "availableReplicas"),
         age(value, now),
-        *_template(value),
+        *template_cells(value),
     ]
 
 
@@ -37,7 +37,7 @@ def _replicaset(value: Json, now: datetime) -> list[JsonValue]:
         int_at(value, "status", "replicas"),
         int_at(value, "status", "readyReplicas"),
         age(value, now),
-        *_template(value),
+        *template_cells(value),
     ]
 
 

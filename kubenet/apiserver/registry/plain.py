@@ -9,9 +9,9 @@ from kubenet.apiserver.status import Cause, forbidden_field, invalid
 from kubenet.apiserver.strategy import METADATA_FIELDS, FieldLabel, Kind, Strategy
 from kubenet.apiserver.tree import ensure_table, set_default, strings_at, table_at
 from kubenet.model.objects import Json, KubeObject, Lease, ObjectReference
-from kubenet.model.resources import CONFIGMAPS, EVENTS, LEASES, SECRETS, Resource
+from kubenet.model.resources import BY_PLURAL_KEPT, CONFIGMAPS, EVENTS, LEASES, SECRETS
 
-SERVICEACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount", True)
+SERVICEACCOUNTS = BY_PLURAL_KEPT["serviceaccounts"]
 
 CONTENT_MOST_BYTES = 1 << 20
 
@@ -131,4 +131,4 @@ EVENT = Kind(
     },
 )
 LEASE = Kind(LEASES, LeaseStrategy())
-SERVICEACCOUNT = Kind(SERVICEACCOUNTS, Strategy(), short_names=("sa",))
+SERVICEACCOUNT = Kind(SERVICEACCOUNTS, Strategy(), short_names=("sa",), subresources=("token",))

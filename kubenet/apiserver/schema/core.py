@@ -27,7 +27,7 @@ LoadBalancerStatus: ingress:[LoadBalancerIngress]=1
 Namespace: metadata:ObjectMeta=1 spec:NamespaceSpec=2 status:NamespaceStatus=3
 NamespaceCondition: type=1 status=2 lastTransitionTime:Time=4 reason=5 message=6
 NamespaceSpec: finalizers:[string]=1
-NamespaceStatus: phase=1 conditions:[NamespaceCondition]=2
+NamespaceStatus: phase=1 conditions:[NamespaceCondition|type]=2
 Node: metadata:ObjectMeta=1 spec:NodeSpec=2 status:NodeStatus=3
 NodeAddress: type=1 address=2
 NodeCondition: type=1 status=2 lastHeartbeatTime:Time=3 lastTransitionTime:Time=4 reason=5 message=6
@@ -39,9 +39,9 @@ NodeFeatures: supplementalGroupsPolicy:bool!=1
 NodeRuntimeHandler: name=1 features:NodeRuntimeHandlerFeatures=2
 NodeRuntimeHandlerFeatures: recursiveReadOnlyMounts:bool!=1 userNamespaces:bool!=2
 NodeSpec: podCIDR=1 externalID=2 providerID=3 unschedulable:bool=4 taints:[Taint]=5
-  configSource:NodeConfigSource=6 podCIDRs:[string]=7
-NodeStatus: capacity:{Quantity}=1 allocatable:{Quantity}=2 phase=3 conditions:[NodeCondition]=4
-  addresses:[NodeAddress]=5 daemonEndpoints:NodeDaemonEndpoints=6 nodeInfo:NodeSystemInfo=7
+  configSource:NodeConfigSource=6 podCIDRs:[string|*]=7
+NodeStatus: capacity:{Quantity}=1 allocatable:{Quantity}=2 phase=3 conditions:[NodeCondition|type]=4
+  addresses:[NodeAddress|type]=5 daemonEndpoints:NodeDaemonEndpoints=6 nodeInfo:NodeSystemInfo=7
   images:[ContainerImage]=8 volumesInUse:[string]=9 volumesAttached:[AttachedVolume]=10
   config:NodeConfigStatus=11 runtimeHandlers:[NodeRuntimeHandler]=12 features:NodeFeatures=13
 NodeSwapStatus: capacity:int!=1
@@ -52,16 +52,16 @@ PodTemplateSpec: metadata:ObjectMeta=1 spec:PodSpec=2
 PortStatus: port:int!=1 protocol=2 error=3
 Secret: metadata:ObjectMeta=1 data:{bytes}=2 type=3 stringData:{string}=4 immutable:bool!=5
 Service: metadata:ObjectMeta=1 spec:ServiceSpec=2 status:ServiceStatus=3
-ServiceAccount: metadata:ObjectMeta=1 secrets:[ObjectReference]=2 imagePullSecrets:[LocalObjectReference]=3
-  automountServiceAccountToken:bool!=4
+ServiceAccount: metadata:ObjectMeta=1 secrets:[ObjectReference|name]=2
+  imagePullSecrets:[LocalObjectReference]=3 automountServiceAccountToken:bool!=4
 ServicePort: name=1 protocol=2 port:int!=3 targetPort:IntOrString=4 nodePort:int=5 appProtocol=6
-ServiceSpec: ports:[ServicePort]=1 selector:{string}=2 clusterIP=3 type=4 externalIPs:[string]=5
-  sessionAffinity=7 loadBalancerIP=8 loadBalancerSourceRanges:[string]=9 externalName=10
-  externalTrafficPolicy=11 healthCheckNodePort:int=12 publishNotReadyAddresses:bool=13
+ServiceSpec: ports:[ServicePort|port,protocol]=1 selector:{string|-}=2 clusterIP=3 type=4
+  externalIPs:[string]=5 sessionAffinity=7 loadBalancerIP=8 loadBalancerSourceRanges:[string]=9
+  externalName=10 externalTrafficPolicy=11 healthCheckNodePort:int=12 publishNotReadyAddresses:bool=13
   sessionAffinityConfig:SessionAffinityConfig=14 ipFamilyPolicy=17 clusterIPs:[string]=18
   ipFamilies:[string]=19 allocateLoadBalancerNodePorts:bool!=20 loadBalancerClass=21
   internalTrafficPolicy=22 trafficDistribution=23
-ServiceStatus: loadBalancer:LoadBalancerStatus=1 conditions:[Condition]=2
+ServiceStatus: loadBalancer:LoadBalancerStatus=1 conditions:[Condition|type]=2
 SessionAffinityConfig: clientIP:ClientIPConfig=1
 Taint: key=1 value=2 effect=3 timeAdded:Time=4
 """

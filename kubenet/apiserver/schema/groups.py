@@ -16,8 +16,8 @@ DeploymentSpec: replicas:int!=1 selector:LabelSelector=2 template:PodTemplateSpe
   strategy:DeploymentStrategy=4 minReadySeconds:int=5 revisionHistoryLimit:int!=6 paused:bool=7
   progressDeadlineSeconds:int!=9
 DeploymentStatus: observedGeneration:int=1 replicas:int=2 updatedReplicas:int=3 availableReplicas:int=4
-  unavailableReplicas:int=5 conditions:[DeploymentCondition]=6 readyReplicas:int=7 collisionCount:int!=8
-  terminatingReplicas:int!=9
+  unavailableReplicas:int=5 conditions:[DeploymentCondition|type]=6 readyReplicas:int=7
+  collisionCount:int!=8 terminatingReplicas:int!=9
 DeploymentStrategy: type=1 rollingUpdate:RollingUpdateDeployment=2
 Endpoint: addresses:[string]=1 conditions:EndpointConditions=2 hostname=3 targetRef:ObjectReference=4
   deprecatedTopology:{string}=5 nodeName=6 zone=7 hints:EndpointHints=8
@@ -36,7 +36,7 @@ ManagedFieldsEntry: manager=1 operation=2 apiVersion=3 time:Time=4 fieldsType=6 
   subresource=8
 ObjectMeta: name=1 generateName=2 namespace=3 selfLink=4 uid=5 resourceVersion=6 generation:int=7
   creationTimestamp:Time=8 deletionTimestamp:Time=9 deletionGracePeriodSeconds:int!=10 labels:{string}=11
-  annotations:{string}=12 ownerReferences:[OwnerReference]=13 finalizers:[string]=14
+  annotations:{string}=12 ownerReferences:[OwnerReference|uid]=13 finalizers:[string|*]=14
   managedFields:[ManagedFieldsEntry]=17
 OwnerReference: kind=1 name=3 uid=4 apiVersion=5 controller:bool!=6 blockOwnerDeletion:bool!=7
 Preconditions: uid=1 resourceVersion=2
@@ -44,7 +44,7 @@ ReplicaSet: metadata:ObjectMeta=1 spec:ReplicaSetSpec=2 status:ReplicaSetStatus=
 ReplicaSetCondition: type=1 status=2 lastTransitionTime:Time=3 reason=4 message=5
 ReplicaSetSpec: replicas:int!=1 selector:LabelSelector=2 template:PodTemplateSpec=3 minReadySeconds:int=4
 ReplicaSetStatus: replicas:int!=1 fullyLabeledReplicas:int=2 observedGeneration:int=3 readyReplicas:int=4
-  availableReplicas:int=5 conditions:[ReplicaSetCondition]=6 terminatingReplicas:int!=7
+  availableReplicas:int=5 conditions:[ReplicaSetCondition|type]=6 terminatingReplicas:int!=7
 RollingUpdateDeployment: maxUnavailable:IntOrString=1 maxSurge:IntOrString=2
 Scale: metadata:ObjectMeta=1 spec:ScaleSpec=2 status:ScaleStatus=3
 ScaleSpec: replicas:int=1

@@ -11,12 +11,13 @@ AppArmorProfile: type=1 localhostProfile=2
 Capabilities: add:[string]=1 drop:[string]=2
 ConfigMapEnvSource: :LocalObjectReference=1 optional:bool!=2
 ConfigMapKeySelector: :LocalObjectReference=1 key=2 optional:bool!=3
-Container: name=1 image=2 command:[string]=3 args:[string]=4 workingDir=5 ports:[ContainerPort]=6
-  env:[EnvVar]=7 resources:ResourceRequirements=8 volumeMounts:[VolumeMount]=9 livenessProbe:Probe=10
-  readinessProbe:Probe=11 lifecycle:Lifecycle=12 terminationMessagePath=13 imagePullPolicy=14
-  securityContext:SecurityContext=15 stdin:bool=16 stdinOnce:bool=17 tty:bool=18 envFrom:[EnvFromSource]=19
-  terminationMessagePolicy=20 volumeDevices:[VolumeDevice]=21 startupProbe:Probe=22
-  resizePolicy:[ContainerResizePolicy]=23 restartPolicy=24
+Container: name=1 image=2 command:[string]=3 args:[string]=4 workingDir=5
+  ports:[ContainerPort|containerPort,protocol]=6 env:[EnvVar|name]=7 resources:ResourceRequirements=8
+  volumeMounts:[VolumeMount|mountPath]=9 livenessProbe:Probe=10 readinessProbe:Probe=11
+  lifecycle:Lifecycle=12 terminationMessagePath=13 imagePullPolicy=14 securityContext:SecurityContext=15
+  stdin:bool=16 stdinOnce:bool=17 tty:bool=18 envFrom:[EnvFromSource]=19 terminationMessagePolicy=20
+  volumeDevices:[VolumeDevice|devicePath]=21 startupProbe:Probe=22 resizePolicy:[ContainerResizePolicy]=23
+  restartPolicy=24
 ContainerPort: name=1 hostPort:int=2 containerPort:int!=3 protocol=4 hostIP=5
 ContainerResizePolicy: resourceName=1 restartPolicy=2
 ContainerState: waiting:ContainerStateWaiting=1 running:ContainerStateRunning=2
@@ -27,7 +28,7 @@ ContainerStateTerminated: exitCode:int!=1 signal:int=2 reason=3 message=4 starte
 ContainerStateWaiting: reason=1 message=2
 ContainerStatus: name=1 state:ContainerState=2 lastState:ContainerState=3 ready:bool!=4 restartCount:int!=5
   image=6 imageID=7 containerID=8 started:bool!=9 allocatedResources:{Quantity}=10
-  resources:ResourceRequirements=11 volumeMounts:[VolumeMountStatus]=12 user:ContainerUser=13
+  resources:ResourceRequirements=11 volumeMounts:[VolumeMountStatus|mountPath]=12 user:ContainerUser=13
   allocatedResourcesStatus:[ResourceStatus]=14 stopSignal=15
 ContainerUser: linux:LinuxContainerUser=1
 EnvFromSource: prefix=1 configMapRef:ConfigMapEnvSource=2 secretRef:SecretEnvSource=3
@@ -36,11 +37,12 @@ EnvVarSource: fieldRef:ObjectFieldSelector=1 resourceFieldRef:ResourceFieldSelec
   configMapKeyRef:ConfigMapKeySelector=3 secretKeyRef:SecretKeySelector=4
 EphemeralContainer: :EphemeralContainerCommon=1 targetContainerName=2
 EphemeralContainerCommon: name=1 image=2 command:[string]=3 args:[string]=4 workingDir=5
-  ports:[ContainerPort]=6 env:[EnvVar]=7 resources:ResourceRequirements=8 volumeMounts:[VolumeMount]=9
-  livenessProbe:Probe=10 readinessProbe:Probe=11 lifecycle:Lifecycle=12 terminationMessagePath=13
-  imagePullPolicy=14 securityContext:SecurityContext=15 stdin:bool=16 stdinOnce:bool=17 tty:bool=18
-  envFrom:[EnvFromSource]=19 terminationMessagePolicy=20 volumeDevices:[VolumeDevice]=21
-  startupProbe:Probe=22 resizePolicy:[ContainerResizePolicy]=23 restartPolicy=24
+  ports:[ContainerPort|containerPort,protocol]=6 env:[EnvVar|name]=7 resources:ResourceRequirements=8
+  volumeMounts:[VolumeMount|mountPath]=9 livenessProbe:Probe=10 readinessProbe:Probe=11
+  lifecycle:Lifecycle=12 terminationMessagePath=13 imagePullPolicy=14 securityContext:SecurityContext=15
+  stdin:bool=16 stdinOnce:bool=17 tty:bool=18 envFrom:[EnvFromSource]=19 terminationMessagePolicy=20
+  volumeDevices:[VolumeDevice|devicePath]=21 startupProbe:Probe=22 resizePolicy:[ContainerResizePolicy]=23
+  restartPolicy=24
 ExecAction: command:[string]=1
 GRPCAction: port:int!=1 service=2
 HTTPGetAction: path=1 port:IntOrString=2 host=3 scheme=4 httpHeaders:[HTTPHeader]=5
@@ -78,21 +80,23 @@ PodSecurityContext: seLinuxOptions:SELinuxOptions=1 runAsUser:int!=2 runAsNonRoo
   supplementalGroups:[int]=4 fsGroup:int!=5 runAsGroup:int!=6 sysctls:[Sysctl]=7
   windowsOptions:WindowsSecurityContextOptions=8 fsGroupChangePolicy=9 seccompProfile:SeccompProfile=10
   appArmorProfile:AppArmorProfile=11 supplementalGroupsPolicy=12 seLinuxChangePolicy=13
-PodSpec: volumes:[Volume]=1 containers:[Container]=2 restartPolicy=3 terminationGracePeriodSeconds:int!=4
-  activeDeadlineSeconds:int!=5 dnsPolicy=6 nodeSelector:{string}=7 serviceAccountName=8 serviceAccount=9
-  nodeName=10 hostNetwork:bool=11 hostPID:bool=12 hostIPC:bool=13 securityContext:PodSecurityContext=14
-  imagePullSecrets:[LocalObjectReference]=15 hostname=16 subdomain=17 affinity:Affinity=18 schedulerName=19
-  initContainers:[Container]=20 automountServiceAccountToken:bool!=21 tolerations:[Toleration]=22
-  hostAliases:[HostAlias]=23 priorityClassName=24 priority:int!=25 dnsConfig:PodDNSConfig=26
-  shareProcessNamespace:bool!=27 readinessGates:[PodReadinessGate]=28 runtimeClassName=29
-  enableServiceLinks:bool!=30 preemptionPolicy=31 overhead:{Quantity}=32
-  topologySpreadConstraints:[TopologySpreadConstraint]=33 ephemeralContainers:[EphemeralContainer]=34
-  setHostnameAsFQDN:bool!=35 os:PodOS=36 hostUsers:bool!=37 schedulingGates:[PodSchedulingGate]=38
-  resourceClaims:[PodResourceClaim]=39 resources:ResourceRequirements=40
-PodStatus: phase=1 conditions:[PodCondition]=2 message=3 reason=4 hostIP=5 podIP=6 startTime:Time=7
+PodSpec: volumes:[Volume|name]=1 containers:[Container|name]=2 restartPolicy=3
+  terminationGracePeriodSeconds:int!=4 activeDeadlineSeconds:int!=5 dnsPolicy=6 nodeSelector:{string|-}=7
+  serviceAccountName=8 serviceAccount=9 nodeName=10 hostNetwork:bool=11 hostPID:bool=12 hostIPC:bool=13
+  securityContext:PodSecurityContext=14 imagePullSecrets:[LocalObjectReference|name]=15 hostname=16
+  subdomain=17 affinity:Affinity=18 schedulerName=19 initContainers:[Container|name]=20
+  automountServiceAccountToken:bool!=21 tolerations:[Toleration]=22 hostAliases:[HostAlias|ip]=23
+  priorityClassName=24 priority:int!=25 dnsConfig:PodDNSConfig=26 shareProcessNamespace:bool!=27
+  readinessGates:[PodReadinessGate]=28 runtimeClassName=29 enableServiceLinks:bool!=30 preemptionPolicy=31
+  overhead:{Quantity}=32
+  topologySpreadConstraints:[TopologySpreadConstraint|topologyKey,whenUnsatisfiable]=33
+  ephemeralContainers:[EphemeralContainer|name]=34 setHostnameAsFQDN:bool!=35 os:PodOS=36 hostUsers:bool!=37
+  schedulingGates:[PodSchedulingGate|name]=38 resourceClaims:[PodResourceClaim|name]=39
+  resources:ResourceRequirements=40
+PodStatus: phase=1 conditions:[PodCondition|type]=2 message=3 reason=4 hostIP=5 podIP=6 startTime:Time=7
   containerStatuses:[ContainerStatus]=8 qosClass=9 initContainerStatuses:[ContainerStatus]=10
-  nominatedNodeName=11 podIPs:[PodIP]=12 ephemeralContainerStatuses:[ContainerStatus]=13 resize=14
-  resourceClaimStatuses:[PodResourceClaimStatus]=15 hostIPs:[HostIP]=16 observedGeneration:int=17
+  nominatedNodeName=11 podIPs:[PodIP|ip]=12 ephemeralContainerStatuses:[ContainerStatus]=13 resize=14
+  resourceClaimStatuses:[PodResourceClaimStatus|name]=15 hostIPs:[HostIP]=16 observedGeneration:int=17
 PreferredSchedulingTerm: weight:int!=1 preference:NodeSelectorTerm=2
 Probe: :ProbeHandler=1 initialDelaySeconds:int=2 timeoutSeconds:int=3 periodSeconds:int=4
   successThreshold:int=5 failureThreshold:int=6 terminationGracePeriodSeconds:int!=7
@@ -100,7 +104,7 @@ ProbeHandler: exec:ExecAction=1 httpGet:HTTPGetAction=2 tcpSocket:TCPSocketActio
 ResourceClaim: name=1 request=2
 ResourceFieldSelector: containerName=1 resource=2 divisor:Quantity=3
 ResourceHealth: resourceID=1 health=2
-ResourceRequirements: limits:{Quantity}=1 requests:{Quantity}=2 claims:[ResourceClaim]=3
+ResourceRequirements: limits:{Quantity}=1 requests:{Quantity}=2 claims:[ResourceClaim|name]=3
 ResourceStatus: name=1 resources:[ResourceHealth]=2
 SELinuxOptions: user=1 role=2 type=3 level=4
 SeccompProfile: type=1 localhostProfile=2

@@ -2,11 +2,13 @@
 
 One message a paragraph: ``Name: field field ...``. A field is ``name:type=number``; without a type it is a
 string, without a name its message's members stand among those around it (a Go struct embedded in another).
-``[T]`` is a list, ``{T}`` a map from strings. ``!`` after the type says that an explicit zero means something
-(``replicas: 0``); elsewhere a typed client writes zeros for what it did not set, and they are dropped.
+``[T]`` is a list, ``{T}`` a map from strings. A list with ``|keys`` is merged by these members of its
+elements (``[T|port,protocol]``), one with ``|*`` is a set; any other list, and a map with ``|-``, is applied
+as a whole. ``!`` after the type says that an explicit zero means something (``replicas: 0``); elsewhere a
+typed client writes zeros for what it did not set, and they are dropped.
 
 Scalars: string, bytes (base64 in JSON), int, bool. Types with a JSON form of their own: Time, MicroTime,
-Quantity, IntOrString, FieldsV1.
+Quantity, IntOrString, FieldsV1, RawExtension (any JSON), Texts (a list inside a map).
 """
 
 import re
@@ -15,19 +17,52 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import cache
 
-from kubenet.apiserver.schema import core, groups, pods, volumes
+from kubenet.apiserver.schema import access, batch, core, groups, pods, policies, volumes
 
 LEAVES = frozenset(
-    ("string", "bytes", "int", "bool", "Time", "MicroTime", "Quantity", "IntOrString", "FieldsV1")
+    "string bytes int bool Time MicroTime Quantity IntOrString FieldsV1 RawExtension Texts".split()  # noqa: SIM905
+)
+# Messages which server-side apply takes as one value.
+ATOMIC = frozenset(
+    (
+        "ConfigMapKeySelector",
+        "CrossVersionObjectReference",
+        "LabelSelector",
+        "LocalObjectReference",
+        "NodeSelector",
+        "NodeSelectorTerm",
+        "ObjectFieldSelector",
+        "ObjectReference",
+        "ResourceFieldSelector",
+        "RoleRef",
+        "ScopeSelector",
+        "SecretKeySelector",
+        "SecretReference",
+        "ServiceBackendPort",
+        "Subject",
+        "TopologySelectorTerm",
+        "TypedLocalObjectReference",
+    )
 )
 
 _SERVED = {
-    "v1": "Binding ConfigMap Endpoints Event Namespace Node Pod Secret Service ServiceAccount",
-    "apps/v1": "Deployment ReplicaSet",
-    "discovery.k8s.io/v1": "EndpointSlice",
-    "coordination.k8s.io/v1": "Lease",
+    "v1": "Binding ConfigMap Endpoints Event LimitRange Namespace Node PersistentVolume PersistentVolumeClaim"
+    " Pod PodTemplate ReplicationController ResourceQuota Secret Service ServiceAccount",
+    "apps/v1": "ControllerRevision DaemonSet Deployment ReplicaSet StatefulSet",
+    "authentication.k8s.io/v1": "SelfSubjectReview TokenRequest TokenReview",
+    "authorization.k8s.io/v1": "LocalSubjectAccessReview SelfSubjectAccessReview SelfSubjectRulesReview"
+    " SubjectAccessReview",
     "autoscaling/v1": "Scale",
-    "policy/v1": "Eviction",
+    "autoscaling/v2": "HorizontalPodAutoscaler",
+    "batch/v1": "CronJob Job",
+    "coordination.k8s.io/v1": "Lease",
+    "discovery.k8s.io/v1": "EndpointSlice",
+    "networking.k8s.io/v1": "IPAddress Ingress IngressClass NetworkPolicy ServiceCIDR",
+    "node.k8s.io/v1": "RuntimeClass",
+    "policy/v1": "Eviction PodDisruptionBudget",
+    "rbac.authorization.k8s.io/v1": "ClusterRole ClusterRoleBinding Role RoleBinding",
+    "scheduling.k8s.io/v1": "PriorityClass",
+    "storage.k8s.io/v1": "StorageClass",
 }
 SERVED = frozenset((version, kind) for version, kinds in _SERVED.items() for kind in kinds.split())
 DELETE_OPTIONS = "DeleteOptions"  # every group version has it
@@ -50,6 +85,18 @@ class Field:
     number: int
     shape: Shape = Shape.ONE
     zero_counts: bool = False
+    keys: tuple[
+        str, ...
+    ] = ()  # what tells the elements of a merged list apart; "*": a set; "-": an atomic map
+
+    @property
+    def atomic(self) -> bool:
+        """Whether server-side apply takes the field as one value."""
+        if self.shape is Shape.LIST:
+            return not self.keys
+        if self.shape is Shape.MAP:
+            return bool(self.keys)
+        return self.type in LEAVES or self.type in ATOMIC
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +107,7 @@ class Message:
     by_name: Mapping[str, Field]
 
 
-_FIELD = re.compile(r"(\w*)(?::([\[{]?)([\w.]+)[\]}]?(!?))?=(\d+)")
+_FIELD = re.compile(r"(\w*)(?::([\[{]?)([\w.]+)(?:\|([\w,*-]+))?[\]}]?(!?))?=(\d+)")
 _SHAPES = {"": Shape.ONE, None: Shape.ONE, "[": Shape.LIST, "{": Shape.MAP}
 
 
@@ -91,7 +138,8 @@ def _named(fields: tuple[Field, ...]) -> Iterator[tuple[str, Field]]:
 
 @cache
 def _notation() -> dict[str, tuple[Field, ...]]:
-    text = "".join((core.MESSAGES, groups.MESSAGES, pods.MESSAGES, volumes.MESSAGES))
+    parts = (access, batch, core, groups, pods, policies, volumes)
+    text = "".join(part.MESSAGES for part in parts)
     paragraphs = text.replace("\n  ", " ").split("\n")
     named = (paragraph.partition(": ") for paragraph in paragraphs if paragraph)
     return {name: tuple(_field(word) for word in words.split()) for name, _, words in named}
@@ -101,5 +149,6 @@ def _field(word: str) -> Field:
     found = _FIELD.fullmatch(word)
     if found is None:
         raise ValueError(f"{word}: is no field; next: correct the table of messages")
-    name, bracket, kind, zero, number = found.groups()
-    return Field(name, kind or "string", int(number), _SHAPES[bracket], bool(zero))
+    name, bracket, kind, keys, zero, number = found.groups()
+    by = tuple(keys.split(",")) if keys else ()
+    return Field(name, kind or "string", int(number), _SHAPES[bracket], bool(zero), by)

@@ -33,7 +33,15 @@ def test_B1_1_every_kind_is_discovered() -> None:
         assert (await api.get("/api")).ok["versions"] == ["v1"]
         groups = (await api.get("/apis")).ok["groups"]
         names = [group["name"] for group in groups]
-        assert {"apps", "discovery.k8s.io", "coordination.k8s.io", "policy", "autoscaling"} == set(names)
+        assert {"apps", "batch", "discovery.k8s.io", "coordination.k8s.io", "policy", "autoscaling"} < set(
+            names
+        )
+        assert len(names) == len(set(names))
+        assert (await api.get("/apis/apps")).ok["preferredVersion"]["version"] == "v1"
+        rights = ("authentication.k8s.io", "authorization.k8s.io", "rbac.authorization.k8s.io")
+        assert {*rights, "networking.k8s.io", "node.k8s.io", "scheduling.k8s.io", "storage.k8s.io"} < set(
+            names
+        )
         core = (await api.get("/api/v1")).ok
         assert (core["kind"], core["groupVersion"]) == ("APIResourceList", "v1")
         pods = next(one for one in core["resources"] if one["name"] == "pods")
