@@ -1,8 +1,8 @@
 """Where the API server is and who we are: kubeconfig files, or the files a pod finds inside a cluster.
 
 Several files (``KUBECONFIG=a:b``) are merged as kubectl merges them: the first file to define a name wins.
-Paths inside a file are relative to that file. Everything is read here and once; only a token *file* stays a
-path, because it is renewed under us.
+Paths inside a file are relative to that file. Everything is read here and once; the files of a token, a
+certificate and a key also stay paths, because they are renewed under us (``identity``).
 
 Source: Kubernetes documentation, "Organizing Cluster Access Using kubeconfig Files"; client-go
 tools/clientcmd/api/v1.
@@ -11,13 +11,14 @@ tools/clientcmd/api/v1.
 import base64
 import binascii
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 import yaml
 
+from kubenet.client.exec_protocol import EXTENSION, ExecConfig, ExecPlugin, cluster_info, plugin_of
 from kubenet.errors import InvalidInput, NotFound
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -33,6 +34,9 @@ class ClusterConfig:
     ca_pem: bytes = b""
     client_cert_pem: bytes = b""
     client_key_pem: bytes = b""
+    client_cert_path: Path | None = None  # with the key's: they win over the PEM text; read again too
+    client_key_path: Path | None = None
+    exec: ExecPlugin | None = None  # wins over all of them: a program says who we are
     insecure_skip_tls_verify: bool = False
     tls_server_name: str = ""
     namespace: str = "default"
@@ -45,6 +49,11 @@ class _Part(msgspec.Struct, frozen=True, rename="kebab"):
     """Base of what a kubeconfig file is made of; fields that we do not know are ignored."""
 
 
+class _Extension(_Part, frozen=True):
+    name: str = ""
+    extension: object = None
+
+
 class _Cluster(_Part, frozen=True):
     server: str = ""
     certificate_authority: str = ""
@@ -52,6 +61,7 @@ class _Cluster(_Part, frozen=True):
     insecure_skip_tls_verify: bool = False
     tls_server_name: str = ""
     proxy_url: str = ""
+    extensions: list[_Extension] | None = None
 
 
 class _User(_Part, frozen=True):
@@ -62,7 +72,7 @@ class _User(_Part, frozen=True):
     client_key: str = ""
     client_key_data: str = ""
     username: str = ""
-    exec: object = None
+    exec: ExecConfig | None = None
     auth_provider: object = None
 
 
@@ -131,13 +141,17 @@ def load(path: Path | None = None, context: str | None = None) -> ClusterConfig:
     user_path, user = merged.users.get(chosen.user, (cluster_path, _User()))
     _refuse_unsupported(cluster_path, chosen.cluster, cluster)
     _refuse_unsupported_user(user_path, chosen.user, user)
+    ca_pem = _pem(cluster_path, cluster.certificate_authority, cluster.certificate_authority_data)
     return ClusterConfig(
         server=cluster.server.rstrip("/"),
         token=user.token,
         token_path=user_path.parent / user.token_file if user.token_file else None,
-        ca_pem=_pem(cluster_path, cluster.certificate_authority, cluster.certificate_authority_data),
+        ca_pem=ca_pem,
         client_cert_pem=_pem(user_path, user.client_certificate, user.client_certificate_data),
         client_key_pem=_pem(user_path, user.client_key, user.client_key_data),
+        client_cert_path=_renewed(user_path, user.client_certificate, user.client_certificate_data),
+        client_key_path=_renewed(user_path, user.client_key, user.client_key_data),
+        exec=_plugin(user_path, chosen.user, user.exec, _told(cluster, ca_pem)) if user.exec else None,
         insecure_skip_tls_verify=cluster.insecure_skip_tls_verify,
         tls_server_name=cluster.tls_server_name,
         namespace=chosen.namespace or "default",
@@ -211,6 +225,25 @@ def _pem(owner: Path, file_name: str, encoded: str) -> bytes:
         raise InvalidInput(f"{owner}: certificate or key data is not base64: {error}") from None
 
 
+def _renewed(owner: Path, file_name: str, encoded: str) -> Path | None:
+    """Return the file that may be renewed under us; text that stands inline is not."""
+    return owner.parent / file_name if file_name and not encoded else None
+
+
+def _told(cluster: _Cluster, ca_pem: bytes) -> dict[str, object]:
+    config = next((each.extension for each in cluster.extensions or () if each.name == EXTENSION), None)
+    return cluster_info(
+        cluster.server, cluster.tls_server_name, ca_pem, cluster.insecure_skip_tls_verify, config
+    )
+
+
+def _plugin(path: Path, name: str, config: ExecConfig, cluster: Mapping[str, object]) -> ExecPlugin:
+    try:
+        return plugin_of(config, path.parent, cluster)
+    except InvalidInput as error:
+        raise InvalidInput(f"{path}: user {name!r}: {error}", error.next_step) from None
+
+
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
@@ -227,14 +260,13 @@ def _refuse_unsupported(path: Path, name: str, cluster: _Cluster) -> None:
 
 def _refuse_unsupported_user(path: Path, name: str, user: _User) -> None:
     fields: Iterable[tuple[str, object]] = (
-        ("exec", user.exec),
         ("auth-provider", user.auth_provider),
         ("username", user.username),
     )
     if unsupported := [field for field, value in fields if value]:
         raise InvalidInput(
             f"{path}: user {name!r}: {', '.join(unsupported)} is not supported",
-            "use a token, a token file or a client certificate",
+            "use a token, a token file, a client certificate or an exec program",
         )
     if bool(user.client_certificate or user.client_certificate_data) != bool(
         user.client_key or user.client_key_data

@@ -7,6 +7,7 @@ Source: Kubernetes API concepts; RFC 9112.
 """
 
 import asyncio
+import logging
 import os
 import socket
 import ssl
@@ -21,6 +22,8 @@ import msgspec
 from kubenet import __version__
 from kubenet.client.decoding import ListReply
 from kubenet.client.errors import ApiError, api_error
+from kubenet.client.exec_protocol import Credentials
+from kubenet.client.identity import Identity
 from kubenet.client.kubeconfig import ClusterConfig
 from kubenet.client.lines import LineSplitter
 from kubenet.clock import Clock, SystemClock
@@ -36,11 +39,12 @@ APPLY_PATCH = "application/apply-patch+yaml"
 PAGE = (
     500  # objects a list reply, client-go's default: a page decodes in ~15 ms and never weighs more than MBs
 )
-TOKEN_AGE_S = 60.0  # bound service account tokens are renewed long before they end; client-go reads as often
 REQUEST_TIMEOUT_S = 60.0  # kube-apiserver's own --request-timeout
 CONNECT_TIMEOUT_S = 10.0
 # A half-open connection is found within 30 + 3 x 10 s, also when a watch is silent for minutes.
 KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPALIVE_PROBES = 30, 10, 3
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 SocketFactory = Callable[[int, int, int], socket.socket]
@@ -61,13 +65,13 @@ class ApiClient:
         self.config = config
         self._socket_factory: SocketFactory = socket_factory or socket.socket
         self._user_agent = user_agent
-        self._token = _Token(config, clock or SystemClock())
+        self._identity = Identity(config, clock or SystemClock())
+        self._tls: tuple[Credentials, ssl.SSLContext | bool] | None = None
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
         connector = aiohttp.TCPConnector(
             limit=0,  # every watch holds a connection
-            ssl=_ssl_context(self.config),
             socket_factory=self._open_socket,
         )
         self._session = aiohttp.ClientSession(
@@ -126,8 +130,8 @@ class ApiClient:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         if self._session is None:
             raise RuntimeError("ApiClient is used outside its async with block")
-        url, token = self.config.server + path, self._token.current()
-        sent = {**headers, "Authorization": f"Bearer {token}"} if token else headers
+        url, who = self.config.server + path, await self._identity.current()
+        sent = {**headers, "Authorization": f"Bearer {who.token}"} if who.token else headers
         try:
             async with self._session.request(
                 method,
@@ -136,18 +140,32 @@ class ApiClient:
                 data=body,
                 headers=sent,
                 timeout=timeout,
+                ssl=self._tls_as(who),
                 server_hostname=self.config.tls_server_name or None,
             ) as reply:
                 if reply.status >= 400:
-                    raise await self._refusal(reply, f"{method} {path}")
+                    raise await self._refusal(reply, f"{method} {path}", who)
                 yield reply
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _unreachable(self.config.server, error) from error
 
-    async def _refusal(self, reply: aiohttp.ClientResponse, subject: str) -> ApiError:
+    async def _refusal(self, reply: aiohttp.ClientResponse, subject: str, who: Credentials) -> ApiError:
         if reply.status == 401:
-            self._token.forget()  # it may have been renewed since we read it: the next try takes the new one
+            self._identity.refused(who)  # they may have been renewed since: the next try takes the new ones
         return api_error(reply.status, await reply.read(), subject, reply.headers.get("Retry-After", ""))
+
+    def _tls_as(self, who: Credentials) -> ssl.SSLContext | bool:
+        """Return what connections are made with; those of another certificate are not used again."""
+        if self._tls is None or self._tls[0] is not who:
+            try:
+                made = _ssl_context(self.config, who)
+            except InvalidInput as error:
+                if self._tls is None:
+                    raise
+                log.warning("%s; what was read before serves on", error)
+                made = self._tls[1]  # certificate and key are renewed one after the other
+            self._tls = who, made
+        return self._tls[1]
 
     def _open_socket(self, address: _AddressInfo) -> socket.socket:
         opened = self._socket_factory(int(address[0]), int(address[1]), address[2])
@@ -242,32 +260,7 @@ def selectors(label_selector: str, field_selector: str) -> dict[str, str]:
     return {key: value for key, value in pairs.items() if value}
 
 
-class _Token:
-    """The bearer token; one that lives in a file is read again now and then."""
-
-    def __init__(self, config: ClusterConfig, clock: Clock) -> None:
-        self._token = config.token
-        self._path = config.token_path
-        self._clock = clock
-        self._read_at: float | None = None
-
-    def current(self) -> str:
-        now = self._clock.monotonic()
-        if self._path and (self._read_at is None or now - self._read_at > TOKEN_AGE_S):
-            try:
-                self._token = self._path.read_text().strip()
-            except OSError as error:
-                # A renewal replaces the file; what we have serves until it is there again.
-                if not self._token:
-                    raise InvalidInput(f"{self._path}: token cannot be read: {error.strerror}") from None
-            self._read_at = now
-        return self._token
-
-    def forget(self) -> None:
-        self._read_at = None
-
-
-def _ssl_context(config: ClusterConfig) -> ssl.SSLContext | bool:
+def _ssl_context(config: ClusterConfig, who: Credentials) -> ssl.SSLContext | bool:
     if not config.server.startswith("https://"):
         return True
     try:
@@ -275,8 +268,8 @@ def _ssl_context(config: ClusterConfig) -> ssl.SSLContext | bool:
         if config.insecure_skip_tls_verify:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
-        if config.client_cert_pem:
-            _load_identity(context, config.client_cert_pem + b"\n" + config.client_key_pem)
+        if who.cert_pem:
+            _load_identity(context, who.cert_pem + b"\n" + who.key_pem)
     except (ssl.SSLError, UnicodeDecodeError, ValueError) as error:
         raise InvalidInput(f"{config.server}: certificates of the kubeconfig are unusable: {error}") from None
     return context

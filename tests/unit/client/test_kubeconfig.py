@@ -109,9 +109,9 @@ def test_secrets_do_not_show_in_logs(config: Path) -> None:
         pytest.param(
             "current-context: c\ncontexts: [{name: c, context: {cluster: c, user: u}}]\n"
             "clusters: [{name: c, cluster: {server: 'https://c'}}]\n"
-            "users: [{name: u, user: {exec: {command: aws}}}]",
-            "user 'u': exec is not supported",
-            id="an exec plugin",
+            "users: [{name: u, user: {auth-provider: {name: gcp}}}]",
+            "user 'u': auth-provider is not supported",
+            id="an auth provider",
         ),
         pytest.param(
             "current-context: c\ncontexts: [{name: c, context: {cluster: c, user: u}}]\n"
