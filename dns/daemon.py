@@ -12,41 +12,37 @@ import hashlib
 import logging
 import os
 import random
-import socket
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from glob import glob
 from http import HTTPStatus
-from ipaddress import ip_address
 from pathlib import Path
-from typing import TypeAlias
 
 from dns.cluster import ClusterNames
 from dns.corefile import read_corefile
+from dns.handover import Offer, Successor, succeed
 from dns.live import Live
 from dns.metrics import Figures, UpstreamFigures, render
-from dns.pages import PageServer
+from dns.places import Front, SocketSource, listens
 from dns.plugins.registry import DNS_PORT, read_blocks
 from dns.respond import Forwarding
-from dns.server import bound_socket
-from dns.settings import Block, Kubernetes, Listen
+from dns.settings import Block, Kubernetes
 from dns.site import Site
-from dns.transports import Reply, StreamLimits, StreamServer, UdpListener
+from dns.transports import Reply
 from kubenet.client import kubeconfig
 from kubenet.client.kubeconfig import ClusterConfig
 from kubenet.client.transport import ApiClient
 from kubenet.errors import InvalidInput, KubenetError, TimedOut
 from kubenet.kernel.netns import NetNs
-from kubenet.model.links import IPAddress
 
 log = logging.getLogger(__name__)
 
-EVERYWHERE = (ip_address("0.0.0.0"), ip_address("::"))
 OLD_STAYS_S = 5.0  # an old configuration, until what waits for upstream servers is answered
-
-Place: TypeAlias = tuple[int, tuple[IPAddress, ...]]  # port, addresses; none: all
+SUCCEED_S = 60.0  # until we know the cluster, while our predecessor still answers
+FINISH_S = 10.0  # at the end, for connections that are open and what waits for upstream servers
+FINISH_LOOK_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +55,7 @@ class ServeConfig:
     netns: NetNs | None = None  # None: the caller's
     environment: Mapping[str, str] = field(default_factory=dict)
     ready: asyncio.Event | None = field(default=None, compare=False)
-
-
-@dataclass(slots=True)
-class _Open:
-    """The sockets of one place."""
-
-    site: Site
-    listeners: list[UdpListener]
-    streams: StreamServer
+    handover: Path | None = None  # where the sockets come from, and go to
 
 
 def read_configuration(config: ServeConfig) -> tuple[tuple[Block, ...], str]:
@@ -93,83 +81,79 @@ def read_configuration(config: ServeConfig) -> tuple[tuple[Block, ...], str]:
     return read_blocks(parsed, config.port), digest.hexdigest()
 
 
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """How long to wait for a cluster to be known; None: as the configuration says."""
+
+    most_s: float | None
+    required: bool = False
+
+
 class CorefileServer:
     """A server that can change its configuration while it answers."""
 
-    def __init__(self, config: ServeConfig) -> None:
+    def __init__(self, config: ServeConfig, successor: Successor | None = None) -> None:
         self.config = config
         self.live: Live | None = None
         self.reload_failed = 0
         self.draining = False
         self._digest = ""
-        self._open: dict[Place, _Open] = {}
-        self._pages: dict[Listen, PageServer] = {}
+        self._successor = successor
+        self._sockets = SocketSource(config.netns, successor)
+        self._front = Front(self._sockets, self._forward)
         self._clusters: dict[Kubernetes, ClusterNames] = {}
         self._following: dict[Kubernetes, asyncio.Task[None]] = {}
         self._loop = asyncio.get_running_loop()
 
     async def start(self) -> None:
-        """Serve what the Corefile says. Raises what is wrong with it, or with the sockets."""
+        """Serve what the Corefile says. Raises what is wrong with it, or with the sockets.
+
+        Who has a predecessor begins when it knows the cluster, for until then that one answers.
+        """
         blocks, digest = read_configuration(self.config)
-        await self._take(blocks, wait_s=0)
+        await self._take(blocks, Wait(SUCCEED_S, required=True) if self._successor else Wait(0.0))
         self._digest = digest
+        if self._successor:
+            self._successor.taken()
 
     async def reload(self) -> bool:
         """Take the Corefile as it is now; return whether it changed. What is wrong is said, and not taken."""
+        before = self._digest
         try:
             blocks, digest = read_configuration(self.config)
-            if digest == self._digest:
+            if digest == before:
                 return False
-            self._digest = digest  # said once, not every half minute
-            await self._take(blocks, wait_s=None)
+            self._digest = digest
+            await self._take(blocks, Wait(None, required=True))
         except KubenetError as error:
             self.reload_failed += 1
+            if not isinstance(error, InvalidInput):  # what is wrong with a text is said once
+                self._digest = before
             log.error("dns: reload: %s; the configuration from before stays", error)  # noqa: TRY400
             return False
         log.info("dns: reloaded %s", self.config.corefile)
         return True
 
-    async def _take(self, blocks: tuple[Block, ...], wait_s: float | None) -> None:
-        clusters = await self._follow(blocks, wait_s)
-        live = Live(blocks, clusters, self._socket)
-        opened: dict[Place, _Open] = {}
-        pages: dict[Listen, PageServer] = {}
+    async def _take(self, blocks: tuple[Block, ...], wait: "Wait") -> None:
+        clusters = await self._follow(blocks, wait)
+        live = Live(blocks, clusters, self._sockets.open)
         try:
-            await self._open_places(live, opened)
-            await self._open_pages(blocks, pages)
+            prepared = await self._front.prepare(live)
         except BaseException:
-            for each in opened.values():
-                _close(each)
-            for page in pages.values():
-                page.close()
             live.stop()
             self._forget_clusters(self.live.blocks if self.live else ())
             raise
-        self._swap(live, opened, pages)
-
-    def _swap(self, live: Live, opened: Mapping[Place, _Open], pages: Mapping[Listen, PageServer]) -> None:
         old, self.live = self.live, live
         live.start()
-        places = _places(live.blocks)
-        for place, found in self._open.items():
-            if place in places:
-                found.site.use(live.of_blocks(partial(_is_at, place)))
-        for gone in [place for place in self._open if place not in places]:
-            _close(self._open.pop(gone))
-        self._open.update(opened)
-        wanted = _listens(live.blocks)
-        for listen in [listen for listen in self._pages if listen not in wanted]:
-            self._pages.pop(listen).close()
-        self._pages.update(pages)
-        for listen, server in self._pages.items():
+        self._front.use(live, prepared)
+        wanted = listens(live.blocks)
+        for listen, server in self._front.pages.items():
             server.pages = {path: self._page(path) for path in wanted[listen]}
         self._forget_clusters(live.blocks)
         if old:
             self._loop.call_later(OLD_STAYS_S, old.stop)
 
-    async def _follow(
-        self, blocks: tuple[Block, ...], wait_s: float | None
-    ) -> Mapping[Kubernetes, ClusterNames]:
+    async def _follow(self, blocks: tuple[Block, ...], wait: "Wait") -> Mapping[Kubernetes, ClusterNames]:
         """Return the zones that the blocks need; ones that nobody knew yet get some time to be complete."""
         for block in blocks:
             config = block.kubernetes
@@ -180,10 +164,10 @@ class CorefileServer:
             self._following[config] = self._loop.create_task(self._run(names, self._api(config)))
             self._clusters[config] = names
             try:
-                async with asyncio.timeout(config.startup_timeout_s if wait_s is None else wait_s):
+                async with asyncio.timeout(config.startup_timeout_s if wait.most_s is None else wait.most_s):
                     await names.synced.wait()
             except TimeoutError:
-                if wait_s is None:
+                if wait.required:
                     self._forget_clusters(self.live.blocks if self.live else ())
                     raise TimedOut("kubernetes: the API server does not tell its objects") from None
         return self._clusters
@@ -207,34 +191,9 @@ class CorefileServer:
             del self._clusters[config]
             self._following.pop(config).cancel()
 
-    async def _open_places(self, live: Live, opened: dict[Place, _Open]) -> None:
-        for place in _places(live.blocks):
-            if place in self._open:
-                continue
-            site = Site(place[0], live.of_blocks(partial(_is_at, place)))
-            forward = partial(self._forward, site)
-            streams = StreamServer(site, forward, StreamLimits())
-            found = opened[place] = _Open(site, [], streams)
-            for address in place[1] or EVERYWHERE:
-                try:
-                    bound = bound_socket(self._socket, address, place[0], socket.SOCK_DGRAM)
-                except (OSError, InvalidInput):
-                    if place[1] or address.version == 4:
-                        raise
-                    continue  # this machine has no IPv6
-                found.listeners.append(UdpListener(bound, site, forward))
-                await streams.listen(bound_socket(self._socket, address, place[0], socket.SOCK_STREAM))
-
     def _forward(self, site: Site, waiting: Forwarding, reply: Reply) -> None:
         assert self.live is not None
         self.live.forward(site, waiting, reply)
-
-    async def _open_pages(self, blocks: Sequence[Block], pages: dict[Listen, PageServer]) -> None:
-        for listen in _listens(blocks):
-            if listen not in self._pages:
-                address = listen.address or EVERYWHERE[0]
-                server = pages[listen] = PageServer()
-                await server.listen(bound_socket(self._socket, address, listen.port, socket.SOCK_STREAM))
 
     def _page(self, path: str) -> "partial[tuple[HTTPStatus, str]]":
         return partial({"/health": self._health, "/ready": self._ready, "/metrics": self._metrics}[path])
@@ -256,7 +215,7 @@ class CorefileServer:
             for number, upstream in enumerate(forwarder.upstreams)
         ]
         figures = Figures(
-            tuple(each.site for each in self._open.values()),
+            self._front.sites,
             tuple((f"dns://:{each.part.block.port}", each.cache) for each in parts if each.cache is not None),
             tuple(servers),
             self.reload_failed,
@@ -265,28 +224,41 @@ class CorefileServer:
         )
         return HTTPStatus.OK, render(figures)
 
-    def _socket(self, family: int, kind: int) -> socket.socket:
-        netns = self.config.netns
-        return netns.socket(family, kind) if netns else socket.socket(family, kind)
-
     async def run(self, stop: asyncio.Event) -> None:
-        """Serve, and look for a new Corefile, until ``stop``; then some seconds more (``lameduck``)."""
+        """Serve, and look for a new Corefile, until ``stop`` or until a successor has our sockets.
+
+        After ``stop`` we serve some seconds more (``lameduck``); in any case what was asked is answered.
+        """
+        path = self.config.handover
+        offer = Offer(path, self._sockets.in_use) if path else None
         looking = self._loop.create_task(self._look())
-        stopping = self._loop.create_task(stop.wait())
+        events = [stop, offer.taken] if offer else [stop]
+        waits = [self._loop.create_task(_until(each)) for each in events]
         try:
-            while not stop.is_set():
-                await asyncio.wait(
-                    {looking, stopping, *self._following.values()}, return_when=asyncio.FIRST_COMPLETED
-                )
+            while not any(each.done() for each in waits):
+                following = self._following.values()
+                await asyncio.wait({looking, *waits, *following}, return_when=asyncio.FIRST_COMPLETED)
                 for task in [each for each in self._following.values() if each.done()]:
                     await task  # a bug, or a wrong configuration: it must surface
             self.draining = True
             looking.cancel()
-            blocks = self.live.blocks if self.live else ()
-            await asyncio.sleep(max((block.lameduck_s for block in blocks), default=0.0))
+            if not (offer and offer.taken.is_set()):
+                blocks = self.live.blocks if self.live else ()
+                await asyncio.sleep(max((block.lameduck_s for block in blocks), default=0.0))
+            await self._finish()
         finally:
-            looking.cancel()
-            stopping.cancel()
+            for task in (looking, *waits):
+                task.cancel()
+            if offer:
+                offer.close()
+
+    async def _finish(self) -> None:
+        """Answer what has been asked, and take no more."""
+        self._front.drain()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FINISH_S):
+                while self._front.connections or (self.live and self.live.busy):
+                    await asyncio.sleep(FINISH_LOOK_S)
 
     async def _look(self) -> None:
         while True:
@@ -300,10 +272,7 @@ class CorefileServer:
 
     async def close(self) -> None:
         """Close everything."""
-        for found in self._open.values():
-            _close(found)
-        for page in self._pages.values():
-            page.close()
+        self._front.close()
         if self.live:
             self.live.stop()
         following = list(self._following.values())
@@ -316,7 +285,8 @@ class CorefileServer:
 
 async def serve(config: ServeConfig, stop: asyncio.Event, again: asyncio.Event | None = None) -> None:
     """Serve until ``stop`` is set; ``again`` asks for a look at the Corefile at once. Raises KubenetError."""
-    server = CorefileServer(config)
+    successor = await succeed(config.handover) if config.handover else None
+    server = CorefileServer(config, successor)
     try:
         await server.start()
         if config.ready:
@@ -328,6 +298,12 @@ async def serve(config: ServeConfig, stop: asyncio.Event, again: asyncio.Event |
                 watching.cancel()
     finally:
         await server.close()
+        if successor:
+            successor.close()
+
+
+async def _until(event: asyncio.Event) -> None:
+    await event.wait()
 
 
 async def _reload_on(server: CorefileServer, again: asyncio.Event) -> None:
@@ -335,28 +311,3 @@ async def _reload_on(server: CorefileServer, again: asyncio.Event) -> None:
         await again.wait()
         again.clear()
         await server.reload()
-
-
-def _places(blocks: Sequence[Block]) -> dict[Place, None]:
-    return {(block.port, block.bind): None for block in blocks}
-
-
-def _is_at(place: Place, block: Block) -> bool:
-    return (block.port, block.bind) == place
-
-
-def _listens(blocks: Sequence[Block]) -> dict[Listen, list[str]]:
-    """Return the pages of each HTTP listener."""
-    found: dict[Listen, list[str]] = {}
-    for block in blocks:
-        pages = {"/health": block.health, "/ready": block.ready, "/metrics": block.prometheus}
-        for path, listen in pages.items():
-            if listen and path not in found.setdefault(listen, []):
-                found[listen].append(path)
-    return found
-
-
-def _close(found: _Open) -> None:
-    for listener in found.listeners:
-        listener.close()
-    found.streams.close()

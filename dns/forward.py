@@ -177,6 +177,11 @@ class Forwarder(Generic[WaiterT]):
         """Whether ``expire`` has to be called from time to time."""
         return bool(self._pending) or self.health.any_down
 
+    @property
+    def waiting(self) -> bool:
+        """Whether somebody waits for an answer."""
+        return bool(self._pending)
+
     def ask(self, ask: Ask, waiter: WaiterT, now: float, *, stream: bool) -> list[Action[WaiterT]]:
         """Have ``ask`` answered to ``waiter``."""
         pending = self._pending.get(ask)

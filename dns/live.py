@@ -129,6 +129,11 @@ class Live:
         for each in self.parts:
             each.stop()
 
+    @property
+    def busy(self) -> bool:
+        """Whether somebody waits for an upstream server."""
+        return any(forwarder.waiting for each in self.parts for forwarder in each.forwarders)
+
     def of_blocks(self, wanted: Callable[[Block], bool]) -> list[Part]:
         """Return the parts of some of the blocks."""
         return [each.part for each in self.parts if wanted(each.part.block)]

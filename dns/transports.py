@@ -17,7 +17,7 @@ import socket
 import struct
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from typing import Protocol, TypeAlias
@@ -32,6 +32,7 @@ FIRST = 4  # datagrams read one by one; more are worth the call that reads many
 DATAGRAM_BYTES = SLOT_BYTES  # no query is longer; what is cut here is malformed
 RECEIVE_BUFFER_BYTES = 4 << 20
 SWEEP_S = 0.5
+LAST_IDLE_S = 2.0  # of connections, when we are about to end
 
 # Nobody asks from these: echo, daytime, quotd, chargen would answer us, and nothing can be sent to 0.
 REFLECTORS = frozenset((0, 7, 13, 17, 19))
@@ -78,10 +79,15 @@ class UdpListener:
         self._datagrams = Datagrams(bound, ancillary=everywhere) if available() else None
         self._loop.add_reader(bound.fileno(), self._drain_everywhere if everywhere else self._drain)
 
+    def stop(self) -> None:
+        """Read no more queries; those that wait for upstream servers are still answered."""
+        self._loop.remove_reader(self._socket.fileno())
+
     def close(self) -> None:
         """Stop answering; the socket is closed."""
-        self._loop.remove_reader(self._socket.fileno())
-        self._socket.close()
+        if self._socket.fileno() != -1:
+            self.stop()
+            self._socket.close()
 
     def _drain(self) -> None:
         receive = self._socket.recvfrom
@@ -211,6 +217,12 @@ class StreamServer:
         """Take connections from a bound socket."""
         server = await self._loop.create_server(partial(StreamConnection, self), sock=listening, backlog=256)
         self._servers.append(server)
+
+    def drain(self) -> None:
+        """Take no more connections; those that are open end once they have been idle for a moment."""
+        self.limits = replace(self.limits, idle_s=min(self.limits.idle_s, LAST_IDLE_S))
+        for server in self._servers:
+            server.close()
 
     def close(self) -> None:
         """Close all sockets and connections."""

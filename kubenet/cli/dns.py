@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from dns.daemon import ServeConfig
     from dns.explain import Objects
     from kubenet.client.kubeconfig import ClusterConfig
 
@@ -20,8 +21,16 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="How to reach the API server; default: what the Corefile, the pod or KUBECONFIG says.",
 )
+@click.option(
+    "--handover",
+    type=click.Path(path_type=Path),
+    metavar="SOCKET",
+    help="Take the sockets of the server that offers them here, and offer ours: a restart loses no query.",
+)
 @click.pass_context
-def dns(context: click.Context, conf: Path | None, port: int, kubeconfig: Path | None) -> None:
+def dns(
+    context: click.Context, conf: Path | None, port: int, kubeconfig: Path | None, handover: Path | None
+) -> None:
     """Serve the cluster's names, or ask a DNS server.
 
     Serve as a Corefile says, until SIGTERM; SIGUSR1 reads it again at once:
@@ -37,23 +46,26 @@ def dns(context: click.Context, conf: Path | None, port: int, kubeconfig: Path |
     if conf is None:
         raise click.UsageError("nothing to do: give --conf to serve, or a command such as query", context)
     import asyncio
-
-    asyncio.run(_serve(conf, port, kubeconfig))
-
-
-async def _serve(conf: Path, port: int, kubeconfig: Path | None) -> None:
-    import asyncio
     import os
+
+    from dns.daemon import ServeConfig
+
+    config = ServeConfig(conf, port, kubeconfig, environment=dict(os.environ), handover=handover)
+    asyncio.run(_serve(config))
+
+
+async def _serve(config: "ServeConfig") -> None:
+    import asyncio
     import signal
 
-    from dns.daemon import ServeConfig, serve
+    from dns.daemon import serve
 
     loop = asyncio.get_running_loop()
     stop, again = asyncio.Event(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGUSR1, again.set)
-    await serve(ServeConfig(conf, port, kubeconfig, environment=dict(os.environ)), stop, again)
+    await serve(config, stop, again)
 
 
 @dns.command()

@@ -1,0 +1,183 @@
+"""The open sockets of a server, by place: an address and a port, and what answers there.
+
+Sockets belong to the server and not to its configuration: those that both the old and the new one want stay
+open, so that a change of configuration loses no query. They may also have been another process's before.
+"""
+
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from ipaddress import ip_address
+from typing import TypeAlias
+
+from dns.handover import SocketName, Successor
+from dns.live import Live
+from dns.pages import PageServer
+from dns.respond import Forwarding
+from dns.server import bound_socket
+from dns.settings import Block, Listen
+from dns.site import Site
+from dns.transports import Reply, StreamLimits, StreamServer, UdpListener
+from kubenet.errors import InvalidInput
+from kubenet.kernel.netns import NetNs
+from kubenet.model.links import IPAddress
+
+EVERYWHERE = (ip_address("0.0.0.0"), ip_address("::"))
+
+Place: TypeAlias = tuple[int, tuple[IPAddress, ...]]  # port, addresses; none: all
+ForwardOf: TypeAlias = Callable[[Site, Forwarding, Reply], None]
+
+
+class SocketSource:
+    """Opens sockets in one namespace; those that a predecessor left are used again."""
+
+    def __init__(self, netns: NetNs | None, successor: Successor | None = None) -> None:
+        self._netns = netns
+        self._left = successor.sockets if successor else {}
+        self._bound: dict[SocketName, socket.socket] = {}
+
+    def open(self, family: int, kind: int) -> socket.socket:
+        """Return a new socket, not bound."""
+        return self._netns.socket(family, kind) if self._netns else socket.socket(family, kind)
+
+    def bound(self, address: IPAddress, port: int, kind: int) -> socket.socket:
+        """Return a bound socket. Raises InvalidInput, AlreadyExists, NotPermitted."""
+        name = str(address), port, int(kind)
+        opened = self._left.pop(name, None) or bound_socket(self.open, address, port, kind)
+        self._bound[name] = opened
+        return opened
+
+    def in_use(self) -> Mapping[SocketName, socket.socket]:
+        """Return the bound sockets that are open."""
+        self._bound = {name: each for name, each in self._bound.items() if each.fileno() != -1}
+        return self._bound
+
+
+@dataclass(slots=True)
+class _Open:
+    """The sockets of one place."""
+
+    site: Site
+    listeners: list[UdpListener]
+    streams: StreamServer
+
+    def close(self) -> None:
+        for listener in self.listeners:
+            listener.close()
+        self.streams.close()
+
+
+class Front:
+    """All places of a server, and its HTTP listeners."""
+
+    def __init__(self, sockets: SocketSource, forward: ForwardOf) -> None:
+        self.pages: dict[Listen, PageServer] = {}
+        self._sockets = sockets
+        self._forward = forward
+        self._open: dict[Place, _Open] = {}
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """What answers, by port."""
+        return tuple(each.site for each in self._open.values())
+
+    @property
+    def connections(self) -> int:
+        """How many TCP connections of clients are open."""
+        return sum(len(each.streams.connections) for each in self._open.values())
+
+    async def prepare(self, live: Live) -> "Prepared":
+        """Open what ``live`` needs and is not open; raises what bound_socket does, and all is as before."""
+        prepared = Prepared({}, {})
+        try:
+            for place in _places(live.blocks):
+                if place not in self._open:
+                    await self._open_place(place, live, prepared)
+            for listen in listens(live.blocks):
+                if listen not in self.pages:
+                    address = listen.address or EVERYWHERE[0]
+                    server = prepared.pages[listen] = PageServer()
+                    await server.listen(self._sockets.bound(address, listen.port, socket.SOCK_STREAM))
+        except BaseException:
+            prepared.close()
+            raise
+        return prepared
+
+    async def _open_place(self, place: Place, live: Live, prepared: "Prepared") -> None:
+        site = Site(place[0], live.of_blocks(partial(_is_at, place)))
+        forward = partial(self._forward, site)
+        streams = StreamServer(site, forward, StreamLimits())
+        found = prepared.opened[place] = _Open(site, [], streams)
+        for address in place[1] or EVERYWHERE:
+            try:
+                bound = self._sockets.bound(address, place[0], socket.SOCK_DGRAM)
+            except (OSError, InvalidInput):
+                if place[1] or address.version == 4:
+                    raise
+                continue  # this machine has no IPv6
+            found.listeners.append(UdpListener(bound, site, forward))
+            await streams.listen(self._sockets.bound(address, place[0], socket.SOCK_STREAM))
+
+    def use(self, live: Live, prepared: "Prepared") -> None:
+        """Answer as ``live`` says from the next query on, and close what it does not need."""
+        places, wanted = _places(live.blocks), listens(live.blocks)
+        for place, found in self._open.items():
+            if place in places:
+                found.site.use(live.of_blocks(partial(_is_at, place)))
+        for gone in [place for place in self._open if place not in places]:
+            self._open.pop(gone).close()
+        for listen in [listen for listen in self.pages if listen not in wanted]:
+            self.pages.pop(listen).close()
+        self._open.update(prepared.opened)
+        self.pages.update(prepared.pages)
+
+    def drain(self) -> None:
+        """Take no more queries and connections; what has been asked is still answered."""
+        for found in self._open.values():
+            for listener in found.listeners:
+                listener.stop()
+            found.streams.drain()
+        for page in self.pages.values():
+            page.close()
+
+    def close(self) -> None:
+        """Close everything."""
+        for found in self._open.values():
+            found.close()
+        for page in self.pages.values():
+            page.close()
+
+
+@dataclass(slots=True)
+class Prepared:
+    """Sockets that are open for a configuration that is not in use yet."""
+
+    opened: dict[Place, _Open]
+    pages: dict[Listen, PageServer]
+
+    def close(self) -> None:
+        """The configuration is not taken."""
+        for each in self.opened.values():
+            each.close()
+        for page in self.pages.values():
+            page.close()
+
+
+def listens(blocks: Sequence[Block]) -> dict[Listen, list[str]]:
+    """Return the pages of each HTTP listener."""
+    found: dict[Listen, list[str]] = {}
+    for block in blocks:
+        pages = {"/health": block.health, "/ready": block.ready, "/metrics": block.prometheus}
+        for path, listen in pages.items():
+            if listen and path not in found.setdefault(listen, []):
+                found[listen].append(path)
+    return found
+
+
+def _places(blocks: Sequence[Block]) -> dict[Place, None]:
+    return {(block.port, block.bind): None for block in blocks}
+
+
+def _is_at(place: Place, block: Block) -> bool:
+    return (block.port, block.bind) == place
