@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from kubenet.model.protocol import Protocol
-from proxy.ports import IPAddress, Refused, ServicePort, ServicePortName
+from proxy.ports import IPAddress, ObjectKind, Refused, ServicePort, ServicePortName
 
 _Holders = dict[object, ServicePortName]
 Place = int
@@ -92,12 +92,17 @@ def without_clashes(ports: Sequence[ServicePort]) -> tuple[tuple[ServicePort, ..
         holder = next((holders[place] for place in places if place in holders), None)
         if holder:
             why = f"its address or port belongs to {holder} already"
-            lost.append((port.name, Refused(f"Service port {port.name}", why)))
+            lost.append((port.name, _refused(port, why)))
             continue
         holders.update(dict.fromkeys(places, port.name))
         kept.append(port)
     settled = tuple(_settled(port, holders, lost) if port.external_addresses else port for port in kept)
     return settled, tuple(lost)
+
+
+def _refused(port: ServicePort, why: str) -> Refused:
+    name = port.name
+    return Refused(f"Service port {name}", why, ObjectKind.SERVICE, f"{name.namespace}/{name.service}")
 
 
 def _own_places(port: ServicePort) -> Iterator[object]:
@@ -118,7 +123,7 @@ def _settled(port: ServicePort, holders: _Holders, lost: list[Lost]) -> ServiceP
         if holder != port.name or ip == port.cluster_ip:
             taken.add(ip)
             why = f"external address {ip}: {holder} answers there already"
-            lost.append((port.name, Refused(f"Service port {port.name}", why)))
+            lost.append((port.name, _refused(port, why)))
     external = tuple(ip for ip in port.external_ips if ip not in taken)
     # An address given both ways is served once, under the stricter of the two.
     balanced = tuple(ip for ip in port.load_balancer_ips if ip not in taken)

@@ -33,7 +33,7 @@ async def run_proxy(config: ProxyConfig, client: ApiClient) -> None:
 
 async def run_from(config: ProxyConfig, source: Source) -> None:
     """Keep the node's rules in step with ``source`` for ever."""
-    status = _status(config)
+    status = _status(config, source)
     with ExitStack() as undo:
         async with status.served(config.netns), asyncio.TaskGroup() as group:
             running: list[_Running] = []
@@ -50,7 +50,7 @@ async def run_from(config: ProxyConfig, source: Source) -> None:
             await running[0].run()
 
 
-def _status(config: ProxyConfig) -> Status:
+def _status(config: ProxyConfig, source: Source) -> Status:
     ips = tuple(network.network_address for network in config.node_port_networks if network.prefixlen == 32)
     return Status(
         [network.family for network in config.networks],
@@ -59,8 +59,10 @@ def _status(config: ProxyConfig) -> Status:
             config.healthz,
             config.metrics,
             ips or EVERYWHERE,
+            config.node_name,
             patience_s=2 * config.check_s,
         ),
+        tell=source.tell,
     )
 
 

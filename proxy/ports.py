@@ -141,12 +141,21 @@ class NodeNetwork:
         return self.cluster_cidr if known else None
 
 
+class ObjectKind(Enum):
+    """Whose fault something may be."""
+
+    SERVICE = "Service"
+    ENDPOINTSLICE = "EndpointSlice"
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Refused:
     """Something in the cluster that is not proxied, and why. The rest goes on."""
 
     subject: str
     reason: str
+    kind: ObjectKind = field(default=ObjectKind.SERVICE, compare=False)
+    key: str = field(default="", compare=False)  # the object's namespace/name
 
 
 def parse_ip(text: str) -> IPAddress | None:

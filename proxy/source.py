@@ -15,15 +15,19 @@ import msgspec
 from kubenet.client.cache import Change
 from kubenet.client.informer import Informer
 from kubenet.client.manifest import Manifest, parse
+from kubenet.client.recorder import EventRecorder
 from kubenet.client.transport import ApiClient
 from kubenet.errors import InvalidInput, InvalidManifest, KubenetError
 from kubenet.model.objects import EndpointSlice, Json, KubeObject, Node, ObjectT, Service
 from kubenet.model.resources import ENDPOINTSLICES, NODES, SERVICES
+from proxy.ports import ObjectKind
+from proxy.tidings import Tiding, occurrence_of
 from proxy.track import NOT_OURS, ServiceObjects, together
 
 log = logging.getLogger(__name__)
 
 ZONE_LABEL = "topology.kubernetes.io/zone"
+COMPONENT = "kubenet-proxy"  # who tells, in events
 POLL_S = 0.2  # how often a file is looked at: one stat(2) a time
 _BY_SERVICE = "service"  # the index of slices
 _SELECTOR = ",".join(f"!{label}" for label in sorted(NOT_OURS))
@@ -63,6 +67,10 @@ class Source(Protocol):
         """Call ``callback`` in the loop whenever something has changed that may matter."""
         ...
 
+    def tell(self, tiding: Tiding) -> None:
+        """Let whoever made an object know, if there is a way; returns at once."""
+        ...
+
     async def run(self) -> None:
         """Follow the cluster for ever."""
         ...
@@ -80,6 +88,7 @@ class ApiSource:
         self._slices = Informer(client, ENDPOINTSLICES, EndpointSlice, label_selector=_SELECTOR)
         self._nodes = Informer(client, NODES, Node, field_selector=f"metadata.name={node_name}")
         self._node_name = node_name
+        self._recorder = EventRecorder(client, COMPONENT, node_name, new_form=True)
         self._slices.cache.add_index(_BY_SERVICE, lambda piece: (piece.service_key,))
 
     def services(self) -> Mapping[str, Service]:
@@ -107,8 +116,15 @@ class ApiSource:
             )
         )
 
+    def tell(self, tiding: Tiding) -> None:
+        cache = self._services.cache if tiding.kind is ObjectKind.SERVICE else self._slices.cache
+        about = cache.get(tiding.key)
+        if about is not None:
+            self._recorder.record(occurrence_of(tiding, about))
+
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._recorder.run())
             group.create_task(self._services.run())
             group.create_task(self._slices.run())
             group.create_task(self._nodes.run())
@@ -180,6 +196,9 @@ class FileSource:
 
     def on_change(self, callback: OnChange) -> None:
         self._callbacks.append(callback)
+
+    def tell(self, tiding: Tiding) -> None:
+        """Tell nobody: the log has it."""
 
     async def run(self) -> None:
         while True:

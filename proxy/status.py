@@ -15,7 +15,8 @@ from kubenet.model.objects import EndpointSlice, KubeObject, Node, Service
 from proxy.backend import Applied
 from proxy.health import Address, HealthCheckServers, HttpServer, Reply, Routes, json_reply, open_listener
 from proxy.metrics import CONTENT_TYPE, ProxyMetrics, family_name, trigger_time
-from proxy.ports import Family, IPAddress
+from proxy.ports import Family, IPAddress, Refused
+from proxy.tidings import Tell, of_health_check, of_refusal
 from proxy.vitals import ServiceHealth, Vitals
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ class StatusConfig:
     healthz: Address | None = None  # None: nowhere
     metrics: Address | None = None
     health_check_ips: tuple[IPAddress, ...] = EVERYWHERE
+    node_name: str = ""
     patience_s: float = 60.0  # how long a change may wait in a proxy that is well: twice the sync period
 
 
@@ -51,7 +53,9 @@ class Status:
         families: Sequence[Family],
         config: StatusConfig = StatusConfig(),
         clock: Clock | None = None,
+        tell: Tell = lambda _: None,
     ) -> None:
+        self._tell = tell
         self.metrics = ProxyMetrics()
         self.vitals = Vitals(families, config.patience_s)
         self._families = families
@@ -128,6 +132,15 @@ class Status:
         if not full:
             self.metrics.partial_restore_failures.add(1, name)
 
+    def refused(self, what: Refused) -> None:
+        """A part of an object is not proxied; told once, however long that is so."""
+        self._tell(of_refusal(what))
+
+    def _no_health_check(self, health: ServiceHealth, port: int, why: str) -> None:
+        tiding = of_health_check(health, port, self._config.node_name, why)
+        log.warning("proxy: %s: %s", tiding.reason, tiding.message)
+        self._tell(tiding)
+
     def no_local(self, family: Family, counts: Mapping[str, int]) -> None:
         """So many service ports have a policy Local and endpoints, but none here, by policy."""
         for policy, count in counts.items():
@@ -148,7 +161,7 @@ class Status:
         """Serve until the block ends. Raises Unreachable (an address is taken)."""
         config = self._config
         servers: list[HttpServer] = []
-        self._checks = HealthCheckServers(netns, config.health_check_ips, self._well, _complain)
+        self._checks = HealthCheckServers(netns, config.health_check_ips, self._well, self._no_health_check)
         try:
             for address, routes in ((config.healthz, self._health), (config.metrics, self._inside)):
                 if address:
@@ -193,13 +206,3 @@ async def _serve(netns: NetNs | None, address: Address, routes: Routes) -> HttpS
     server = HttpServer(routes)
     await server.start(listener)
     return server
-
-
-def _complain(health: ServiceHealth, port: int, reason: str) -> None:
-    log.warning(
-        "proxy: FailedToStartServiceHealthcheck %s/%s: port %d: %s",
-        health.namespace,
-        health.name,
-        port,
-        reason,
-    )

@@ -113,6 +113,7 @@ class ProxySync:
             return
         for each in sorted(refused - self._complained):
             log.warning("proxy: %s: %s", each.subject, each.reason)
+            self._status.refused(each)
         self._complained = refused
         self._status.metrics.refused.set(len(refused))
 

@@ -27,6 +27,7 @@ from proxy.ports import (
     Family,
     IPAddress,
     IPNetwork,
+    ObjectKind,
     Refused,
     ServicePort,
     ServicePortName,
@@ -68,11 +69,17 @@ class Tracked:
 class _Findings:
     """What is collected on the way through one Service."""
 
+    key: str
     ports: list[ServicePort] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
 
     def refuse(self, subject: str, reason: str) -> None:
-        self.refused.append(Refused(subject, reason))
+        self.refused.append(Refused(subject, reason, ObjectKind.SERVICE, self.key))
+
+    def refuse_endpoint(self, piece: EndpointSlice, number: int, reason: str) -> None:
+        key = piece.metadata.key
+        subject = f"EndpointSlice {key} endpoint {number}"
+        self.refused.append(Refused(subject, reason, ObjectKind.ENDPOINTSLICE, key))
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,12 +135,14 @@ def track_objects(objects: ServiceObjects, rules: TrackRules) -> Tracked:
     if objects.key:
         return Tracked()  # its Service may yet come
     reason = f"carries no label {SERVICE_NAME_LABEL}"
-    return Tracked(refused=tuple(Refused(f"EndpointSlice {each.metadata.key}", reason) for each in slices))
+    keys = [each.metadata.key for each in slices]
+    about = ObjectKind.ENDPOINTSLICE
+    return Tracked(refused=tuple(Refused(f"EndpointSlice {key}", reason, about, key) for key in keys))
 
 
 def track_service(service: Service, slices: Sequence[EndpointSlice], rules: TrackRules) -> Tracked:
     """Return the service ports of one Service with its own ``slices``, as far as they are of this family."""
-    findings = _Findings()
+    findings = _Findings(service.metadata.key)
     subject = f"Service {service.metadata.key}"
     cluster_ip = _cluster_ip(service, rules, findings, subject)
     if cluster_ip is None:
@@ -270,7 +279,7 @@ def _slice_endpoints(
         ip = parse_ip(entry.addresses[0]) if entry.addresses else None
         reason = _why_not_address(entry, ip, rules)
         if ip is None or reason:
-            findings.refuse(f"EndpointSlice {piece.metadata.key} endpoint {number}", reason)
+            findings.refuse_endpoint(piece, number, reason)
             continue
         yield from ((key, _endpoint(entry, ip, target)) for key, target in ports)
 

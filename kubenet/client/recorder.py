@@ -9,10 +9,10 @@ from collections import OrderedDict
 
 from kubenet.client.errors import ObjectExists, ObjectNotFound
 from kubenet.client.transport import ApiClient
-from kubenet.clock import Clock, SystemClock, rfc3339
+from kubenet.clock import Clock, SystemClock, rfc3339, rfc3339_micro
 from kubenet.errors import KubenetError
-from kubenet.model.events import Occurrence, event_object, repeated
-from kubenet.model.resources import EVENTS
+from kubenet.model.events import Occurrence, event_object, new_event_object, new_repeated, repeated
+from kubenet.model.resources import EVENTS, NEW_EVENTS
 
 log = logging.getLogger(__name__)
 
@@ -23,8 +23,17 @@ MOST_COUNTED = 4096  # events whose repeats are counted; beyond that the longest
 class EventRecorder:
     """One component's events. ``run`` it as a task."""
 
-    def __init__(self, client: ApiClient, component: str, host: str = "", clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        client: ApiClient,
+        component: str,
+        host: str = "",
+        clock: Clock | None = None,
+        *,
+        new_form: bool = False,  # events.k8s.io/v1, where the server has it
+    ) -> None:
         self._client = client
+        self._new_form = new_form
         self._component = component
         self._host = host
         self._clock = clock or SystemClock()
@@ -49,15 +58,27 @@ class EventRecorder:
 
     async def _write(self, what: Occurrence) -> None:
         namespace, name = what.namespace or "default", what.event_name
-        now = rfc3339(self._clock.now())
         count = self._counted(name)
-        if count > 1 and await self._repeat(namespace, name, count, now):
+        if count > 1 and await self._repeat(namespace, name, count):
             return
         self._counts[name] = 1
         try:
-            await self._client.create(EVENTS, namespace, event_object(what, self._component, self._host, now))
+            await self._create(namespace, what)
         except ObjectExists:
             pass  # an earlier run of this component has said the same
+
+    async def _create(self, namespace: str, what: Occurrence) -> None:
+        now = self._clock.now()
+        if self._new_form:
+            body = new_event_object(what, self._component, self._host, rfc3339_micro(now))
+            try:
+                await self._client.create(NEW_EVENTS, namespace, body)
+            except ObjectNotFound:
+                self._new_form = False  # a server without the group
+            else:
+                return
+        body = event_object(what, self._component, self._host, rfc3339(now))
+        await self._client.create(EVENTS, namespace, body)
 
     def _counted(self, name: str) -> int:
         count = self._counts.pop(name, 0) + 1
@@ -66,10 +87,15 @@ class EventRecorder:
             self._counts.popitem(last=False)
         return count
 
-    async def _repeat(self, namespace: str, name: str, count: int, now: str) -> bool:
+    async def _repeat(self, namespace: str, name: str, count: int) -> bool:
         """Return whether the server still knew the event."""
+        now = self._clock.now()
         try:
-            await self._client.patch(EVENTS, namespace, name, repeated(count, now))
+            if self._new_form:
+                body = new_repeated(count, rfc3339_micro(now))
+                await self._client.patch(NEW_EVENTS, namespace, name, body)
+            else:
+                await self._client.patch(EVENTS, namespace, name, repeated(count, rfc3339(now)))
         except ObjectNotFound:
             return False
         return True

@@ -1,6 +1,7 @@
 """The daemon against a real API server and a real kernel."""
 
 import asyncio
+import json
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -14,7 +15,7 @@ from kubenet.client.kubeconfig import ClusterConfig
 from kubenet.client.transport import ApiClient
 from kubenet.kernel import iptables
 from kubenet.model.objects import Json, JsonValue
-from kubenet.model.resources import ENDPOINTSLICES, NAMESPACES, SERVICES
+from kubenet.model.resources import ENDPOINTSLICES, EVENTS, NAMESPACES, SERVICES
 from kubenet.store.memory import MemoryStore
 from proxy.daemon import run_proxy
 from proxy.node_config import ProxyConfig
@@ -103,6 +104,38 @@ def test_objects_become_connections(world: World) -> None:
                 await eventually(lambda: VIP not in rules(world))
 
     asyncio.run(story())
+
+
+def test_S7_what_is_left_out_becomes_an_event_of_its_object(world: World) -> None:
+    async def story() -> None:
+        async with api_server(world) as client:
+            body = service_body()
+            spec = body["spec"]
+            assert isinstance(spec, dict)
+            spec["externalIPs"] = [OUTSIDE]
+            await client.create(SERVICES, "demo", body)
+            await client.create(ENDPOINTSLICES, "demo", slice_body(2))
+            async with running_proxy(world, client):
+                (event,) = await until_events(client)
+            about = event["involvedObject"] if "involvedObject" in event else event["regarding"]
+            assert isinstance(about, dict)
+            assert (about["kind"], about["name"]) == ("Service", "web")
+            assert about["uid"]
+            assert (event["reason"], event["type"]) == ("NotProxied", "Warning")
+            assert f"external address {OUTSIDE}: not in a network" in str(event.get("message", event))
+            assert OUTSIDE not in rules(world)
+
+    asyncio.run(story())
+
+
+async def until_events(client: ApiClient) -> list[Json]:
+    """Return the events of the proxy, once there are any."""
+    async with asyncio.timeout(10):
+        while True:
+            found = json.loads(await client.request("GET", EVENTS.path("demo")))["items"]
+            if ours := [each for each in found if each["reason"] == "NotProxied"]:
+                return ours
+            await asyncio.sleep(0.02)
 
 
 class HalfAnApi:
