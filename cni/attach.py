@@ -85,8 +85,8 @@ class Attachments:
                 self._store.begin(record)
                 self._store.commit(record.host_ifname)
                 log.warning("cni: %s has lost its record; it keeps %s", record.host_ifname, _list(record))
-            if found.undone:
-                wires.bury(found.undone)
+            if gone := (*found.undone, *found.stray):
+                wires.bury(gone)
         self._publisher.take_over(found.kept)
         for name in found.undone:
             self._store.forget(name)
@@ -136,6 +136,8 @@ class Attachments:
             self._make(wires, pod, netns)
             wires.dress(pod, netns)
             wires.reach(pod)
+            if record.bandwidth:
+                wires.shape(name, record.bandwidth)
             self._publisher.publish(record)
             self._store.commit(name)
             deliver(pod)
@@ -165,6 +167,8 @@ class Attachments:
             pod = PodNet(name, request.ifname, entry.record.addresses, mtu, bridge, mac)
             different = list(differences(wires.pod(netns), wires.node(), pod))
             different += self._publisher.missing(entry.record)
+            if entry.record.bandwidth:
+                different += wires.unshaped(name, entry.record.bandwidth)
         if different:
             raise CniError(Code.CHECK_FAILED, "; ".join(different), f"{len(different)} differences")
 
@@ -221,6 +225,7 @@ class Attachments:
             time.time_ns(),
             request.pod,
             request.host_ports,
+            request.bandwidth,
         )
         with self._guard:
             return self._ledger.reserve(blank, request.addresses)

@@ -27,6 +27,7 @@ from kubenet.kernel.run import ENVIRONMENT, run
 PLUGIN = "kubenet"  # the file's name, and the "type" in the configuration
 CONFLIST = "10-kubenet.conflist"  # runtimes take the first in the order of names
 NETWORK = "kubenet"
+CAPABILITIES = ("bandwidth", "ips", "mac", "portMappings")  # what runtimes may put into runtimeConfig
 CACHE = Path("/var/cache/kubenet")
 
 MARKER = b"@KUBENET-CNI-SOCKET-PATH@"
@@ -76,7 +77,7 @@ class Conflist:
             "cniVersion": self.version,
             "cniVersions": list(self.versions),
             "name": self.name,
-            "plugins": [{"type": PLUGIN, "capabilities": {"ips": True, "mac": True, "portMappings": True}}],
+            "plugins": [{"type": PLUGIN, "capabilities": dict.fromkeys(CAPABILITIES, True)}],
         }
         return msgspec.json.format(msgspec.json.encode(fields), indent=2) + b"\n"
 

@@ -26,7 +26,8 @@ from enum import Enum
 from hashlib import blake2s
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_network
 
-from cni.result import AssignedAddress, AssignedRoute, Interface, Result
+from cni.result import AssignedAddress, Interface, Result
+from cni.spec import AssignedRoute
 from kubenet.model.links import (
     Address,
     IPAddress,

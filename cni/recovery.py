@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from cni.plan import is_host_ifname
+from cni.shaping import shaper_ifname
 from ipam.record import AllocationRecord, Phase, Stored, Unreadable, held_twice
 from kubenet.errors import KubenetError
 from kubenet.model.links import ROUTE_PROTOCOL, IPAddress, LinkKind, LinkState
@@ -29,6 +30,7 @@ class Recovery:
     kept: tuple[AllocationRecord, ...]
     found: tuple[AllocationRecord, ...]  # in the kernel; their records have to be written anew
     undone: tuple[str, ...]  # host ifnames; link and record have to go
+    stray: tuple[str, ...] = ()  # host ifnames that are gone, but for what held them back
 
 
 def recovery(stored: Sequence[Stored], unreadable: Sequence[Unreadable], node: LinkState) -> Recovery:
@@ -44,7 +46,18 @@ def recovery(stored: Sequence[Stored], unreadable: Sequence[Unreadable], node: L
     broken = {entry.host_ifname: entry for entry in unreadable}
     found = tuple(_found(name, node, broken.get(name)) for name in sorted(links - recorded))
     undone = [entry.record.host_ifname for entry in stored if entry.phase is not Phase.ATTACHED]
-    return Recovery(kept, found, (*undone, *sorted(broken.keys() - links - recorded)))
+    shaped = {shaper_ifname(name): name for name in recorded}
+    stray = tuple(f"k{name[1:]}" for name in sorted(node.links) if _is_shaper(name) and name not in shaped)
+    return Recovery(
+        kept,
+        found,
+        (*undone, *sorted(broken.keys() - links - recorded)),
+        tuple(name for name in stray if name not in links),
+    )
+
+
+def _is_shaper(ifname: str) -> bool:
+    return ifname[:1] == "b" and is_host_ifname(f"k{ifname[1:]}")
 
 
 def _found(host_ifname: str, node: LinkState, broken: Unreadable | None) -> AllocationRecord:

@@ -9,8 +9,8 @@ from typing import TypeAlias
 
 import msgspec
 
-from cni.spec import LATEST, VERSIONS, CniError
-from kubenet.model.links import IPAddress, IPInterface, IPNetwork, MacAddress
+from cni.spec import LATEST, VERSIONS, AssignedRoute, CniError
+from kubenet.model.links import IPAddress, IPInterface, MacAddress
 
 Fields: TypeAlias = dict[str, object]
 
@@ -32,15 +32,6 @@ class AssignedAddress:
     interface: IPInterface
     gateway: IPAddress | None = None
     index: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class AssignedRoute:
-    """A route inside the pod."""
-
-    destination: IPNetwork
-    gateway: IPAddress | None = None
-    mtu: int = 0
 
 
 @dataclass(frozen=True, slots=True)

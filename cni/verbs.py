@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from cni.attach import Attachments
+from cni.parse import parse, version_for_errors
 from cni.plan import PodNet, result_of
 from cni.result import render_error, render_result, render_versions
 from cni.server import CallerGone
-from cni.spec import CniError, Code, Command, Request, parse, version_for_errors
+from cni.spec import CniError, Code, Command, Request
 from ipam.pool import AddressTaken, PoolExhausted
 from ipam.store import StoreFailed
 from kubenet.errors import KubenetError, NotFound, TimedOut

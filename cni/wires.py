@@ -16,15 +16,18 @@ from dataclasses import replace
 from typing import Protocol
 
 from cni.plan import PodNet, new_pod_state, node_state, pod_state
+from cni.shaping import buckets, shaper_ifname, unshaped
 from cni.spec import CniError, Code
-from kubenet.errors import NotFound
-from kubenet.kernel import arrange, codec, codec_port, uapi
+from ipam.record import Bandwidth
+from kubenet.errors import KernelLacks, NotFound
+from kubenet.kernel import arrange, codec, codec_port, tc, uapi
 from kubenet.kernel.decode import NumberedLink
 from kubenet.kernel.netlink import NetlinkError, Request
 from kubenet.kernel.netns import NetNs
 from kubenet.kernel.rtnl import Rtnl
 from kubenet.model.links import DYING_GROUP, Link, LinkState, diff_state
 
+_GONE = (errno.ENODEV,)
 LOOPBACK_INDEX = 1  # include/net/net_namespace.h: the first link of every namespace
 # How long a name can stay taken after the pod that had it is gone: 32 ms is usual, 70 ms the worst seen.
 NAME_FREE_WITHIN_S = 2.0
@@ -44,6 +47,14 @@ class Wires(Protocol):
 
     def reach(self, pod: PodNet) -> None:
         """Tell the node the way to the pod."""
+        ...
+
+    def shape(self, host_ifname: str, bandwidth: Bandwidth) -> None:
+        """Hold back what the pod receives and sends. Raises CniError where the kernel cannot."""
+        ...
+
+    def unshaped(self, host_ifname: str, bandwidth: Bandwidth) -> Sequence[str]:
+        """Return, in words, which of the limits do not hold."""
         ...
 
     def remove(self, host_ifname: str) -> None:
@@ -123,20 +134,43 @@ class KernelWires:
         before = LinkState(links=want.links)
         self._rtnl.transact(arrange.contents(diff_state(before, want), _numbered(before.links, numbers)))
 
+    def shape(self, host_ifname: str, bandwidth: Bandwidth) -> None:
+        received, sent = buckets(bandwidth)
+        try:
+            if received:
+                tc.hold_sent(self._rtnl, host_ifname, received)
+            if sent:
+                tc.hold_received(self._rtnl, host_ifname, shaper_ifname(host_ifname), sent)
+        except KernelLacks as error:
+            raise CniError(
+                Code.UNSUPPORTED_FIELD, f"bandwidth cannot be limited here: {error}", error.next_step
+            ) from error
+
+    def unshaped(self, host_ifname: str, bandwidth: Bandwidth) -> Sequence[str]:
+        links, ifb = self._rtnl.links(), shaper_ifname(host_ifname)
+        names = {entry.index: name for name, entry in links.items()}
+        limits = {names.get(index, ""): rate for index, rate in tc.sent_limits(self._rtnl).items()}
+        redirected = ifb in links and links[ifb].index in tc.redirected_to(self._rtnl, host_ifname)
+        return list(unshaped(host_ifname, bandwidth, limits, redirected))
+
     def remove(self, host_ifname: str) -> None:
-        self._rtnl.transact([codec.delete_link(ifname=host_ifname)])
+        names = (host_ifname, shaper_ifname(host_ifname))
+        self._rtnl.transact([codec.delete_link(ifname=name) for name in names])
 
     def retire(self, host_ifname: str) -> bool:
+        ifb = shaper_ifname(host_ifname)
         try:
-            self._rtnl.transact([_retirement(host_ifname)])
+            self._rtnl.transact([_retirement(ifb, forgiven=_GONE), _retirement(host_ifname)])
         except NetlinkError as error:
             if error.errno != errno.ENODEV:
                 raise
+            self._rtnl.transact([codec.delete_link(ifname=ifb)])
             return False
         return True
 
     def bury(self, host_ifnames: Sequence[str]) -> None:
-        marks = [_retirement(host_ifname, forgiven=(errno.ENODEV,)) for host_ifname in host_ifnames]
+        names = [name for each in host_ifnames for name in (each, shaper_ifname(each))]
+        marks = [_retirement(name, forgiven=_GONE) for name in names]
         self._rtnl.transact([*marks, codec.delete_link(group=DYING_GROUP)])
 
     def node(self) -> LinkState:

@@ -12,7 +12,7 @@ Law: an address has at most one record; a record has at most one address of a fa
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from enum import Enum
 from ipaddress import ip_address
 from pathlib import Path
@@ -50,6 +50,22 @@ class HostPort:
 
 
 @dataclass(frozen=True, slots=True)
+class Bandwidth:
+    """What a pod may receive (ingress) and send (egress): bits a second, bits at once; 0 is no limit."""
+
+    ingress_rate: int = 0
+    ingress_burst: int = 0
+    egress_rate: int = 0
+    egress_burst: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.ingress_rate or self.egress_rate)
+
+
+UNLIMITED = Bandwidth()
+
+
+@dataclass(frozen=True, slots=True)
 class AllocationRecord:
     """One interface of one container, and the addresses that it holds.
 
@@ -66,6 +82,7 @@ class AllocationRecord:
     created_ns: int = 0  # wall clock: compared with file times of the same boot only
     pod: str = ""  # namespace/name, for messages
     host_ports: tuple[HostPort, ...] = ()
+    bandwidth: Bandwidth = UNLIMITED
 
     def __post_init__(self) -> None:
         if len({address.version for address in self.addresses}) != len(self.addresses):
@@ -110,6 +127,7 @@ class _Line(msgspec.Struct, omit_defaults=True):
     created_ns: int = 0
     pod: str = ""
     host_ports: tuple[tuple[str, int, int, str], ...] = ()  # protocol, port, container port, address
+    bandwidth: tuple[int, int, int, int] = (0, 0, 0, 0)  # ingress rate and burst, egress rate and burst
 
 
 _decoder = msgspec.json.Decoder(_Line)
@@ -128,6 +146,7 @@ def encode(record: AllocationRecord) -> bytes:
         record.created_ns,
         record.pod,
         tuple((p.protocol.value, p.port, p.container_port, str(p.ip or "")) for p in record.host_ports),
+        astuple(record.bandwidth),
     )
     return msgspec.json.encode(stored) + b"\n"
 
@@ -150,6 +169,7 @@ def decode(text: bytes) -> AllocationRecord:
                 HostPort(Protocol(protocol), port, container_port, ip_address(ip) if ip else None)
                 for protocol, port, container_port, ip in stored.host_ports
             ),
+            Bandwidth(*stored.bandwidth),
         )
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise RecordCorrupt(f"not an allocation record: {error}") from error

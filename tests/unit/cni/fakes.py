@@ -7,7 +7,7 @@ from pathlib import Path
 from cni.plan import PodNet, new_pod_state, node_state, pod_state
 from cni.server import CallerGone
 from cni.spec import CniError, Code
-from ipam.record import AllocationRecord, HostPort
+from ipam.record import AllocationRecord, Bandwidth, HostPort
 from ipam.store import RecordStore, StoreFailed
 from kubenet.errors import KubenetError
 from kubenet.kernel.netlink import refusal
@@ -54,12 +54,14 @@ class FakeKernel:
     homes: dict[str, tuple[int, str]] = field(default_factory=dict)  # where the other end of a link is
     down: set[str] = field(default_factory=set)
     ports: dict[str, tuple[HostPort, ...]] = field(default_factory=dict)  # by the pod they lead to
+    shaped: dict[str, Bandwidth] = field(default_factory=dict)
 
     @property
     def is_clean(self) -> bool:
-        return not self.node and not self.ports and not any(self.pods.values())
+        return not self.node and not self.ports and not self.shaped and not any(self.pods.values())
 
     def delete(self, host_ifname: str) -> None:
+        self.shaped.pop(host_ifname, None)
         if host_ifname in self.node:
             del self.node[host_ifname]
             inode, ifname = self.homes.pop(host_ifname)
@@ -91,6 +93,13 @@ class FakeWires:
     def reach(self, pod: PodNet) -> None:
         self._step("reach")
         self._kernel.node[pod.host_ifname] = node_state(pod)
+
+    def shape(self, host_ifname: str, bandwidth: Bandwidth) -> None:
+        self._step("shape")
+        self._kernel.shaped[host_ifname] = bandwidth
+
+    def unshaped(self, host_ifname: str, bandwidth: Bandwidth) -> list[str]:
+        return [] if self._kernel.shaped.get(host_ifname) == bandwidth else ["not held back"]
 
     def remove(self, host_ifname: str) -> None:
         self._step("remove")

@@ -9,7 +9,6 @@ import pytest
 
 from cni.plan import Bridge, PodNet, result_of
 from cni.result import (
-    AssignedRoute,
     Interface,
     Result,
     interface_in,
@@ -17,7 +16,7 @@ from cni.result import (
     render_result,
     render_versions,
 )
-from cni.spec import VERSIONS, CniError, Code
+from cni.spec import VERSIONS, AssignedRoute, CniError, Code
 from kubenet.model.links import IPAddress
 
 SANDBOX = "/run/netns/p1"
