@@ -12,7 +12,7 @@ and then removes what it made.
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,13 +24,13 @@ from cni.plan import Bridge, PodNet, differences, host_ifname
 from cni.publish import Publisher
 from cni.reaper import Reaper
 from cni.recovery import recovery
-from cni.result import interface_in
-from cni.spec import CniError, Code, Request
+from cni.result import AssignedAddress, addresses_in, interface_in
+from cni.spec import CniError, Code, Request, Role
 from cni.wires import Wires
 from ipam.ledger import Ledger
 from ipam.record import AllocationRecord, Phase, Stored
 from ipam.store import RecordStore, StoreFailed
-from kubenet.errors import KubenetError
+from kubenet.errors import KubenetError, NotFound
 from kubenet.kernel.netns import NetNs
 from kubenet.model.links import IPNetwork
 
@@ -144,6 +144,27 @@ class Attachments:
             self._move(name, Phase.ATTACHED)
             undo.pop_all()
 
+    def assign(
+        self, request: Request, netns: NetNs, deliver: Callable[[Sequence[AssignedAddress]], None]
+    ) -> None:
+        """Reserve addresses and nothing else, for an interface that another plugin makes.
+
+        If ``deliver`` raises, they are free again. Raises as ``add``.
+        """
+        name = host_ifname(request.container_id, request.ifname)
+        with self._busy.held(name, LOCK_WITHIN_S), ExitStack() as undo:
+            self.reaper.wait_gone(name, GONE_WITHIN_S)
+            self._ready_for(name, request)
+            record = self._reserve(request, name, netns)
+            undo.callback(self._undo, record)
+            self._store.begin(record)
+            self._store.commit(name)
+            with self._guard:
+                told = [self._ledger.assigned(address) for address in record.addresses]
+            deliver([AssignedAddress(interface, gateway) for interface, gateway in told])
+            self._move(name, Phase.ATTACHED)
+            undo.pop_all()
+
     def delete(self, request: Request, asked_ns: int | None = None) -> None:
         """Detach the pod; what is not there is fine. Raises NetlinkError, TimedOut.
 
@@ -172,6 +193,16 @@ class Attachments:
         if different:
             raise CniError(Code.CHECK_FAILED, "; ".join(different), f"{len(different)} differences")
 
+    def check_assigned(self, request: Request) -> None:
+        """Return if the addresses of the earlier result are reserved for this interface. Raises CniError."""
+        entry = self._entry(host_ifname(request.container_id, request.ifname))
+        held = entry.record.addresses if entry and entry.phase is Phase.ATTACHED else ()
+        if not held:
+            raise CniError(Code.CHECK_FAILED, f"{request.ifname}: no address is reserved for it")
+        told = addresses_in(request.prev_result or {})
+        if missing := [str(address) for address in held if address not in told]:
+            raise CniError(Code.CHECK_FAILED, f"{', '.join(missing)}: reserved, and not in prevResult")
+
     def collect(self, request: Request, arrived_ns: int) -> None:
         """Detach everything of the request's network that it does not list as valid.
 
@@ -191,7 +222,7 @@ class Attachments:
         records = self.records
         with self._wires() as wires:
             ifnames = set(wires.node().links)
-        alive = {inode for record in records if (inode := _inode(record.netns))}
+        alive = {record.netns_inode for record in records if _may_live(record)}
         for record, error in self._delete_all(gc.vanished(records, ifnames, alive, now_ns), "pod vanished"):
             log.warning("cni: %s cannot be let go: %s", record.label, error)
 
@@ -226,6 +257,7 @@ class Attachments:
             request.pod,
             request.host_ports,
             request.bandwidth,
+            request.role is Role.IPAM,
         )
         with self._guard:
             return self._ledger.reserve(blank, request.addresses)
@@ -324,9 +356,17 @@ def _list(record: AllocationRecord) -> str:
     return ", ".join(str(address) for address in record.addresses)
 
 
-def _inode(netns: str) -> int:
-    """Return the number of the namespace at a path; 0 if there is none, or none that we can see."""
+def _may_live(record: AllocationRecord) -> bool:
+    """Whether the pod's namespace is where it was.
+
+    Where that cannot be seen, as in a container without the node's mounts, a pod whose link is gone is dead;
+    one whose link was never ours to see is not.
+    """
+    path = Path(record.netns)
     try:
-        return Path(netns).stat().st_ino if netns else 0
-    except OSError:
-        return 0
+        with NetNs.open(path) as netns:
+            return netns.inode == record.netns_inode
+    except NotFound:
+        return record.address_only and (path.exists() or not path.parent.is_dir())
+    except (KubenetError, OSError):
+        return True

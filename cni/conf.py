@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import msgspec
 
-from cni.spec import AssignedRoute, CniError, Code, Command, Request, Role
+from cni.spec import NO_DNS, AssignedRoute, CniError, Code, Command, Dns, Request, Role
 from ipam.record import Bandwidth, HostPort
 from kubenet.model.links import IPAddress, MacAddress
 from kubenet.model.protocol import Protocol
@@ -68,6 +68,20 @@ class _Bandwidth(msgspec.Struct, frozen=True, rename="camel"):
     egress_burst: int = 0
 
 
+class _Dns(msgspec.Struct, frozen=True):
+    """The runtime's capability says ``servers`` and ``searches``, a network's own field as results do."""
+
+    servers: tuple[str, ...] = ()
+    searches: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    nameservers: tuple[str, ...] = ()
+    search: tuple[str, ...] = ()
+
+    @property
+    def said(self) -> Dns:
+        return Dns(self.servers or self.nameservers, self.searches or self.search, self.options)
+
+
 class _Wishes(msgspec.Struct, frozen=True):
     """What a runtime may ask for one attachment: ``runtimeConfig`` and ``args.cni`` have the same keys."""
 
@@ -75,6 +89,8 @@ class _Wishes(msgspec.Struct, frozen=True):
     mac: str = ""
     port_mappings: tuple[_PortMapping, ...] = msgspec.field(name="portMappings", default=())
     bandwidth: _Bandwidth = _Bandwidth()
+    dns: _Dns = _Dns()
+    ip_ranges: tuple[object, ...] = msgspec.field(name="ipRanges", default=())
 
 
 class _Args(msgspec.Struct, frozen=True):
@@ -97,6 +113,7 @@ class Config(msgspec.Struct, frozen=True):
 
     type: str = Role.PLUGIN.value
     mtu: int = 0
+    dns: _Dns = _Dns()
     ipam: _Ipam = _Ipam()
     args: _Args = _Args()
     runtime_config: _Wishes = msgspec.field(name="runtimeConfig", default=_Wishes())
@@ -155,6 +172,7 @@ def with_config(request: Request, config: Config, environment: Mapping[str, str]
         mac=_mac(wished.mac or argued.mac or extra.get("MAC", "")),
         host_ports=_host_ports(wished.port_mappings or argued.port_mappings),
         bandwidth=_bandwidth(wished.bandwidth),
+        dns=config.dns.said if wished.dns.said == NO_DNS else wished.dns.said,
         pod=f"{extra.get('K8S_POD_NAMESPACE', '')}/{name}" if name else "",
         prev_result=config.prev_result,
     )
@@ -169,6 +187,8 @@ def _role(config: Config) -> Role:
         unsupported = f"ipam.type: {config.ipam.type!r}"
     elif config.ipam.ranges or config.ipam.subnet:
         unsupported = "ipam.ranges and ipam.subnet: addresses are those of the node's own ranges"
+    elif config.runtime_config.ip_ranges:
+        unsupported = "runtimeConfig.ipRanges: addresses are those of the node's own ranges"
     if unsupported:
         raise CniError(
             Code.UNSUPPORTED_FIELD,

@@ -25,11 +25,15 @@ from kubenet.errors import InvalidInput, KubenetError, ProgramFailed, ProgramMis
 from kubenet.kernel.run import ENVIRONMENT, run
 
 PLUGIN = "kubenet"  # the file's name, and the "type" in the configuration
+IPAM = "kubenet-ipam"  # the same, for chains of others: as what it is called the configuration says
+LOOPBACK = "loopback"  # containerd needs one; another that is there is left alone
 CONFLIST = "10-kubenet.conflist"  # runtimes take the first in the order of names
 NETWORK = "kubenet"
 CAPABILITIES = ("bandwidth", "ips", "mac", "portMappings")  # what runtimes may put into runtimeConfig
 CACHE = Path("/var/cache/kubenet")
 
+_SIGN = b"kubenet CNI plugin"  # both shims say it
+_SIGN_WITHIN_BYTES = 65536
 MARKER = b"@KUBENET-CNI-SOCKET-PATH@"
 _SOURCE = Path(__file__).with_name("shim")
 # No C library: also none of the calls to it that a compiler makes out of loops.
@@ -91,16 +95,41 @@ def install_plugin(
 
     Raises InvalidInput for a path that is too long, KubenetError when the file cannot be written.
     """
+    made, content = _shim(socket_path, cache, kind)
+    for name in (PLUGIN, IPAM, LOOPBACK):
+        path = bin_dir / name
+        if name != LOOPBACK or not path.exists() or _is_ours(path):
+            _put(path, content, 0o755)
+    return made
+
+
+def uninstall(bin_dir: Path, conf_dir: Path) -> list[Path]:
+    """Take away what was put there, the configuration first; return what that was. Raises KubenetError."""
+    gone = []
+    for path in (conf_dir / CONFLIST, *(bin_dir / name for name in (PLUGIN, IPAM, LOOPBACK))):
+        if path.is_file() and (path.name != LOOPBACK or _is_ours(path)):
+            try:
+                path.unlink()
+            except OSError as error:
+                raise KubenetError(f"{path}: cannot be removed: {error.strerror}") from error
+            gone.append(path)
+    return gone
+
+
+def _shim(socket_path: Path, cache: Path, kind: ShimKind | None) -> tuple[ShimKind, bytes]:
     if kind is not ShimKind.PYTHON:
         try:
-            _put(bin_dir / PLUGIN, _pointed(_native(cache), socket_path, PATH_BYTES + 1), 0o755)
+            return ShimKind.NATIVE, _pointed(_native(cache), socket_path, PATH_BYTES + 1)
         except (ProgramMissing, ProgramFailed):
             if kind is ShimKind.NATIVE:
                 raise
-        else:
-            return ShimKind.NATIVE
-    _put(bin_dir / PLUGIN, _python(socket_path), 0o755)
-    return ShimKind.PYTHON
+    return ShimKind.PYTHON, _python(socket_path)
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether an executable is one of our shims, for whichever socket."""
+    with path.open("rb") as file:
+        return _SIGN in file.read(_SIGN_WITHIN_BYTES)
 
 
 def install_conflist(conf_dir: Path, conflist: Conflist = Conflist()) -> Path:

@@ -4,12 +4,14 @@ Source: CNI specification 1.1.0, section 5; 0.3.1, 0.4.0 and 1.0.0 for the older
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass
+from ipaddress import ip_interface
 from typing import TypeAlias
 
 import msgspec
 
-from cni.spec import LATEST, VERSIONS, AssignedRoute, CniError
+from cni.spec import LATEST, NO_DNS, VERSIONS, AssignedRoute, CniError, Dns
 from kubenet.model.links import IPAddress, IPInterface, MacAddress
 
 Fields: TypeAlias = dict[str, object]
@@ -41,12 +43,7 @@ class Result:
     interfaces: tuple[Interface, ...] = ()
     addresses: tuple[AssignedAddress, ...] = ()
     routes: tuple[AssignedRoute, ...] = ()
-
-    def as_ipam(self) -> "Result":
-        """Return what an address manager says of it: it knows no interfaces."""
-        return replace(
-            self, interfaces=(), addresses=tuple(replace(entry, index=None) for entry in self.addresses)
-        )
+    dns: Dns = NO_DNS
 
 
 def render_result(result: Result, version: str, prev_result: Mapping[str, object] | None = None) -> bytes:
@@ -64,7 +61,9 @@ def render_result(result: Result, version: str, prev_result: Mapping[str, object
     fields["ips"] = [*_list_in(before, "ips"), *addresses]
     if routes := [*_list_in(before, "routes"), *(_route(entry, version) for entry in result.routes)]:
         fields["routes"] = routes
-    if not _since("1.1.0", version):
+    if result.dns != NO_DNS:
+        fields["dns"] = _dns(result.dns)
+    elif not _since("1.1.0", version):
         fields.setdefault("dns", {})
     return msgspec.json.encode(fields) + b"\n"
 
@@ -94,6 +93,16 @@ def interface_in(prev_result: Mapping[str, object], name: str, sandbox: str) -> 
                 sandbox,
             )
     return None
+
+
+def addresses_in(prev_result: Mapping[str, object]) -> set[IPAddress]:
+    """Return the addresses of an earlier result."""
+    told = (entry.get("address") for entry in _list_in(prev_result, "ips") if isinstance(entry, dict))
+    found = set()
+    for text in told:
+        with suppress(ValueError):
+            found.add(ip_interface(text).ip if isinstance(text, str) else None)
+    return {address for address in found if address is not None}
 
 
 def _since(first: str, version: str) -> bool:
@@ -126,6 +135,11 @@ def _route(route: AssignedRoute, version: str) -> Fields:
     if route.mtu and _since("1.1.0", version):
         fields["mtu"] = route.mtu
     return fields
+
+
+def _dns(dns: Dns) -> Fields:
+    written = {"nameservers": dns.servers, "search": dns.searches, "options": dns.options}
+    return {key: list(value) for key, value in written.items() if value}
 
 
 def _list_in(fields: Mapping[str, object], key: str) -> list[object]:

@@ -86,6 +86,18 @@ class AssignedRoute:
 
 
 @dataclass(frozen=True, slots=True)
+class Dns:
+    """How the pod finds names; what uses it is the runtime."""
+
+    servers: tuple[str, ...] = ()
+    searches: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+
+
+NO_DNS = Dns()
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """What a runtime asks for; fields that the verb does not use are empty."""
 
@@ -105,6 +117,7 @@ class Request:
     routes: tuple[AssignedRoute, ...] = ()  # an address manager hands them on
     prev_result: Mapping[str, object] | None = None
     valid: frozenset[Attachment] = frozenset()  # GC: all but these go
+    dns: Dns = NO_DNS
     role: Role = Role.PLUGIN  # of ADD and CHECK; the others need not know
 
     @property

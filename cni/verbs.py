@@ -5,15 +5,17 @@ Source: CNI specification 1.1.0, section 2.
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
+from cni import loopback
 from cni.attach import Attachments
 from cni.parse import parse, version_for_errors
-from cni.plan import PodNet, result_of
-from cni.result import render_error, render_result, render_versions
+from cni.plan import result_of
+from cni.result import AssignedAddress, Result, render_error, render_result, render_versions
 from cni.server import CallerGone
-from cni.spec import CniError, Code, Command, Request
+from cni.spec import CniError, Code, Command, Request, Role
 from ipam.pool import AddressTaken, PoolExhausted
 from ipam.store import StoreFailed
 from kubenet.errors import KubenetError, NotFound, TimedOut
@@ -85,12 +87,23 @@ class Plugin:
             self._attachments.delete(request, asked_ns)
 
     def _add(self, request: Request, caller: Caller) -> None:
-        def deliver(pod: PodNet) -> None:
-            result = result_of(pod, request.netns)
-            caller.answer(render_result(result, request.cni_version, request.prev_result), 0)
+        def answer(result: Result, before: Mapping[str, object] | None = request.prev_result) -> None:
+            caller.answer(render_result(result, request.cni_version, before), 0)
 
         with self._pod_netns(request, caller) as netns:
-            self._attachments.add(request, netns, deliver)
+            match request.role:
+                case Role.LOOPBACK:
+                    loopback.bring_up(netns)
+                    answer(loopback.result_for(request.ifname, request.netns))
+                case Role.IPAM:
+                    tell = _as_manager(request, lambda result: answer(result, None))
+                    self._attachments.assign(request, netns, tell)
+                case _:
+                    self._attachments.add(
+                        request,
+                        netns,
+                        lambda pod: answer(replace(result_of(pod, request.netns), dns=request.dns)),
+                    )
 
     def _del(self, request: Request, caller: Caller) -> None:
         self._attachments.delete(request)
@@ -98,7 +111,13 @@ class Plugin:
 
     def _check(self, request: Request, caller: Caller) -> None:
         with self._pod_netns(request, caller) as netns:
-            self._attachments.check(request, netns)
+            match request.role:
+                case Role.LOOPBACK:
+                    loopback.check(netns)
+                case Role.IPAM:
+                    self._attachments.check_assigned(request)
+                case _:
+                    self._attachments.check(request, netns)
         caller.answer(b"", 0)
 
     def _status(self, _request: Request, caller: Caller) -> None:
@@ -135,6 +154,13 @@ class Plugin:
                 "CNI_NETNS_OVERRIDE=1 allows it",
             )
         return netns
+
+
+def _as_manager(
+    request: Request, answer: Callable[[Result], None]
+) -> Callable[[Sequence[AssignedAddress]], None]:
+    """Return what tells addresses to the plugin that asked for nothing else."""
+    return lambda told: answer(Result((), tuple(told), request.routes, request.dns))
 
 
 def as_cni_error(error: KubenetError) -> CniError:

@@ -20,7 +20,7 @@ def findings(stored: Iterable[Stored], unreadable: Iterable[Unreadable], node: L
         if entry.phase is not Phase.ATTACHED:
             yield f"{entry.record.label}: {entry.phase.value} was not finished, or still goes on"
     for record in attached:
-        if record.host_ifname not in node.links:
+        if record.host_ifname not in node.links and not record.address_only:
             yield f"{record.label}: holds {addresses(record)}, and its link {record.host_ifname} is gone"
     known = {record.host_ifname: record for record in attached}
     yield from _strangers(node, known)

@@ -8,10 +8,11 @@ Law: an address is in use in a pool exactly while an entry holds it.
 
 from collections.abc import Iterable
 from dataclasses import replace
+from ipaddress import ip_interface
 
 from ipam.pool import AddressTaken, Pool
 from ipam.record import AllocationRecord, Phase, Stored
-from kubenet.model.links import IPAddress, IPNetwork
+from kubenet.model.links import IPAddress, IPInterface, IPNetwork
 
 
 class Ledger:
@@ -69,6 +70,13 @@ class Ledger:
         reserved = replace(record, addresses=tuple(address for _, address in got))
         self._entries[record.host_ifname] = Stored(reserved, Phase.ADDING)
         return reserved
+
+    def assigned(self, address: IPAddress) -> tuple[IPInterface, IPAddress | None]:
+        """Return the address with the prefix of its range, and the gateway of that."""
+        for pool in self._pools:
+            if pool.offers(address):
+                return pool.interface(address), pool.gateway.ip
+        return ip_interface(address), None  # its range is not the node's any more
 
     def move(self, host_ifname: str, phase: Phase) -> None:
         """Note how far the attachment has come."""

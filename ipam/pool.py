@@ -64,8 +64,12 @@ class Pool:
     @property
     def gateway(self) -> IPInterface:
         """The address that a bridge of this range has, the second, with the range's prefix."""
+        return self.interface(self._family(self._first - 1))
+
+    def interface(self, address: IPAddress) -> IPInterface:
+        """Return the address with the range's prefix."""
         kind = IPv4Interface if self.network.version == 4 else IPv6Interface
-        return kind((self._first - 1, self.network.prefixlen))
+        return kind((int(address), self.network.prefixlen))
 
     @property
     def usable(self) -> int:

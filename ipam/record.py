@@ -83,6 +83,7 @@ class AllocationRecord:
     pod: str = ""  # namespace/name, for messages
     host_ports: tuple[HostPort, ...] = ()
     bandwidth: Bandwidth = UNLIMITED
+    address_only: bool = False  # another plugin makes the interface
 
     def __post_init__(self) -> None:
         if len({address.version for address in self.addresses}) != len(self.addresses):
@@ -128,6 +129,7 @@ class _Line(msgspec.Struct, omit_defaults=True):
     pod: str = ""
     host_ports: tuple[tuple[str, int, int, str], ...] = ()  # protocol, port, container port, address
     bandwidth: tuple[int, int, int, int] = (0, 0, 0, 0)  # ingress rate and burst, egress rate and burst
+    address_only: bool = False
 
 
 _decoder = msgspec.json.Decoder(_Line)
@@ -147,6 +149,7 @@ def encode(record: AllocationRecord) -> bytes:
         record.pod,
         tuple((p.protocol.value, p.port, p.container_port, str(p.ip or "")) for p in record.host_ports),
         astuple(record.bandwidth),
+        record.address_only,
     )
     return msgspec.json.encode(stored) + b"\n"
 
@@ -170,6 +173,7 @@ def decode(text: bytes) -> AllocationRecord:
                 for protocol, port, container_port, ip in stored.host_ports
             ),
             Bandwidth(*stored.bandwidth),
+            stored.address_only,
         )
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise RecordCorrupt(f"not an allocation record: {error}") from error

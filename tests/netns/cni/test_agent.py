@@ -346,7 +346,7 @@ def _same(have: LinkState, want: LinkState) -> bool:
     return have.owned_by(ours) == want.owned_by(ours)
 
 
-def test_a_node_without_an_underlay_limits_its_pods_and_says_so(make_node: NodeMaker, pin: Pin) -> None:
+def test_S2_a_node_without_an_underlay_limits_its_pods_and_says_so(make_node: NodeMaker, pin: Pin) -> None:
     node = make_node()
 
     async def scene(client: ApiClient) -> None:
