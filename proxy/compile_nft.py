@@ -9,6 +9,7 @@
     then:    pick-vip-cluster-3, ...            one of three endpoints, by chance
              turns-HASH-demo/web/...            in turn, which needs a counter and so a chain of its own
     nat-postrouting                             masquerade
+    filter-forward                              what belongs to no connection is dropped
 
 Chains are named after what they do, and shared: two services with three endpoints each lead to the same ones.
 So what a service port adds to the table are elements, ``Part.elements``, and the names of the chains it
@@ -27,10 +28,12 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from kubenet.model.nft import (
     Chain,
     ClearMark,
+    Count,
     Dispatch,
     Goto,
     Hook,
     InSet,
+    Invalid,
     Jump,
     Load,
     Marked,
@@ -50,7 +53,7 @@ from proxy.nft_seats import seats_in
 from proxy.policy import ServingPort
 from proxy.ports import Family, IPNetwork, NodeNetwork
 
-DSTNAT_PRIORITY, SRCNAT_PRIORITY = -100, 100  # linux/netfilter_ipv4.h
+DSTNAT_PRIORITY, FILTER_PRIORITY, SRCNAT_PRIORITY = -100, 0, 100  # linux/netfilter_ipv4.h
 
 _LOOPBACK: Mapping[Family, IPNetwork] = {4: IPv4Network("127.0.0.0/8"), 6: IPv6Network("::1/128")}
 
@@ -98,6 +101,14 @@ def base_chains(network: NodeNetwork) -> dict[str, Chain]:
             ),
             Hook.POSTROUTING,
             SRCNAT_PRIORITY,
+        ),
+        n.FORWARD: Chain(
+            # What conntrack finds out of window would pass untranslated, and break the connection. It stays
+            # empty and in place where conntrack is liberal: making a chain is the costly part.
+            () if network.tcp_liberal else ((Invalid(), Count(), Verdict.DROP),),
+            Hook.FORWARD,
+            FILTER_PRIORITY,
+            "filter",
         ),
         n.DISPATCH: Chain(tuple(_dispatch(network))),
         n.AT_NODE_PORTS: Chain(tuple(_at_node_ports(network))),

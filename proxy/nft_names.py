@@ -45,6 +45,7 @@ AT_NODE_PORTS = "at-node-ports"
 PREROUTING = "nat-prerouting"
 OUTPUT = "nat-output"
 POSTROUTING = "nat-postrouting"
+FORWARD = "filter-forward"
 
 LOCAL_SEATS = 1 << 24  # the pool of this node is numbered from here on
 

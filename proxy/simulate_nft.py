@@ -21,6 +21,7 @@ from kubenet.model.nft import (
     ByMap,
     Choose,
     ClearMark,
+    Count,
     Dispatch,
     Fields,
     Forget,
@@ -29,6 +30,7 @@ from kubenet.model.nft import (
     Goto,
     Hook,
     InSet,
+    Invalid,
     Jump,
     Load,
     Loads,
@@ -136,6 +138,8 @@ def _rule(rules: Ruleset, rule: Rule, walk: _Walk) -> _Ends:
                 return
             case Forget():
                 walk = replace(walk, remembered=b"")
+            case Count():
+                pass
             case _:
                 if not _holds(rules, sentence, walk):
                     break
@@ -254,8 +258,9 @@ def _holds(rules: Ruleset, sentence: Sentence, walk: _Walk) -> bool:
             return host.is_local(packet.destination)
         case Marked(bit):
             return bool(walk.mark & bit)
-        case Translated():
-            return walk.translated
+        case Translated() | Invalid():
+            # The first packet of a connection belongs to it.
+            return walk.translated and isinstance(sentence, Translated)
         case InSet(loads, name, negated):
             return _is_in(rules, name, _loaded(loads, packet)) != negated
     raise ValueError(f"the simulator cannot tell: {sentence.text()}")

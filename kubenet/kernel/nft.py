@@ -32,7 +32,7 @@ from kubenet.kernel.netlink import (
     unpack,
 )
 from kubenet.kernel.netns import NetNs
-from kubenet.kernel.nft_rules import nfproto, rules_read
+from kubenet.kernel.nft_rules import nfproto, packets_counted, rules_read
 from kubenet.kernel.nlsocket import ANSWER_WITHIN_S, DUMP_TRIES, Resync
 from kubenet.model.nft import Chain, Elements, Family, Ruleset, Set
 from kubenet.model.nft_change import RulesetChange
@@ -272,6 +272,21 @@ class Nftables:
             read = rules_read(rules.get(name, []), want, self.family)
             chains[name] = replace(codec.chain_read(found), rules=read)
         return chains
+
+    def packets_counted(self, chain: str) -> int:
+        """Return how many packets the rules of ``chain`` have counted; 0 if there is none.
+
+        Raises NetlinkError, Resync, CodecError.
+        """
+        where = text(nf.NFTA_RULE_TABLE, self.table) + text(nf.NFTA_RULE_CHAIN, chain)
+        with self._lock:
+            try:
+                told = self._dump(nf.GETRULE, where, f"rules of {chain}")
+            except NetlinkError as error:
+                if error.errno == errno.ENOENT:
+                    return 0
+                raise
+        return sum(packets_counted(message.body[codec.NFGENMSG.size :]) for message in told)
 
     def _generation(self) -> int:
         """Return the number of the last transaction of anybody in the namespace."""

@@ -30,6 +30,7 @@ from kubenet.model.nft import (
     ByMap,
     Choose,
     ClearMark,
+    Count,
     Dispatch,
     Family,
     Foreign,
@@ -40,6 +41,7 @@ from kubenet.model.nft import (
     Goto,
     InInterface,
     InSet,
+    Invalid,
     IPNetwork,
     Jump,
     Load,
@@ -137,6 +139,14 @@ def _expressions(body: bytes) -> list[Expression]:
     return found
 
 
+def packets_counted(told: bytes) -> int:
+    """Return how many packets a rule that the kernel ``told`` has counted. Raises CodecError."""
+    for name, parts in _expressions(attributes(told).get(nf.NFTA_RULE_EXPRESSIONS, b"")):
+        if name == "counter":
+            return int.from_bytes(parts.get(nf.NFTA_COUNTER_PACKETS, b""), "big")
+    return 0
+
+
 def _covers(told: list[Expression], wanted: list[Expression]) -> bool:
     """Return whether the kernel tells what we would; it adds what it defaults."""
     return len(told) == len(wanted) and all(
@@ -215,6 +225,18 @@ def _immediate_verdict(code: int, chain: str = "") -> bytes:
     )
 
 
+def _of_connection(sentence: Translated | Invalid | Count) -> Iterator[bytes]:
+    if isinstance(sentence, Count):
+        yield _expression("counter")
+        return
+    translated = nf.NFT_CT_STATUS, nf.IPS_DST_NAT
+    invalid = nf.NFT_CT_STATE, nf.NF_CT_STATE_INVALID_BIT
+    key, bit = translated if isinstance(sentence, Translated) else invalid
+    yield _expression("ct", be32(nf.NFTA_CT_DREG, _register(0)), be32(nf.NFTA_CT_KEY, key))
+    yield _bitwise(_native(bit), _native(0))
+    yield _compare(_native(0), unequal=True)
+
+
 _VERDICTS = {Verdict.DROP: nf.NF_DROP, Verdict.RETURN: nf.NFT_RETURN}
 
 
@@ -239,8 +261,10 @@ class _Writer:
 
     def sentence(self, sentence: Sentence) -> Iterator[bytes]:
         match sentence:
-            case From() | To() | InInterface() | FromThisNode() | ToThisNode() | Marked() | Translated():
+            case From() | To() | InInterface() | FromThisNode() | ToThisNode() | Marked():
                 yield from self._condition(sentence)
+            case Translated() | Invalid() | Count():
+                yield from _of_connection(sentence)
             case FromElsewhere():
                 yield from _comes_from_elsewhere()
             case InSet(loads, name, negated):
@@ -277,11 +301,6 @@ class _Writer:
             case Marked(bit):
                 yield _meta(nf.NFT_META_MARK, 0)
                 yield _bitwise(_native(bit), _native(0))
-                yield _compare(_native(0), unequal=True)
-            case Translated():
-                status = be32(nf.NFTA_CT_KEY, nf.NFT_CT_STATUS)
-                yield _expression("ct", be32(nf.NFTA_CT_DREG, _register(0)), status)
-                yield _bitwise(_native(nf.IPS_DST_NAT), _native(0))
                 yield _compare(_native(0), unequal=True)
 
     def _end(self, sentence: Sentence) -> Iterator[bytes]:

@@ -247,6 +247,22 @@ class Translated:
 
 
 @dataclass(frozen=True, slots=True)
+class Invalid:
+    """Packets that conntrack cannot place in any connection."""
+
+    def text(self) -> str:
+        return "ct state invalid"
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """Count the packet and go on."""
+
+    def text(self) -> str:
+        return "counter"
+
+
+@dataclass(frozen=True, slots=True)
 class InSet:
     """Packets of which what is loaded is an element of the set ``name``."""
 
@@ -413,6 +429,8 @@ Sentence: TypeAlias = (
     | FromElsewhere
     | Marked
     | Translated
+    | Invalid
+    | Count
     | InSet
     | SetMark
     | ClearMark
@@ -442,6 +460,7 @@ class Hook(Enum):
 
     PREROUTING = 0
     INPUT = 1
+    FORWARD = 2
     OUTPUT = 3
     POSTROUTING = 4
 
