@@ -75,6 +75,7 @@ class Nft(Protocol):
 class _Holdings:
     """What the table holds, as far as it is not in the service ports themselves."""
 
+    # Whose endpoints sit in the order in which they stand needs no note of it.
     ports: dict[ServicePortName, tuple[ServingPort, TakenSeats]] = field(default_factory=dict)
     users: dict[str, dict[bytes, int]] = field(  # how many use an element of a shared set
         default_factory=lambda: {name: {} for name in _SHARED}
@@ -84,7 +85,7 @@ class _Holdings:
 
     def add(self, serving: ServingPort, part: Part) -> None:
         """Remember that ``serving`` is in the table, by ``part``."""
-        self.ports[serving.port.name] = serving, part.seats
+        self.ports[serving.port.name] = serving, part.seats if part.reseated else NO_SEATS
         for name, key, _ in part.elements:
             if name in _SHARED:
                 self.users[name][key] = self.users[name].get(key, 0) + 1
@@ -204,7 +205,7 @@ class NftBackend:
             return Applied()
         before = {name: self._known_part(have, name) for name in changed if name in have.ports}
         after = [
-            (each, part_of(each, self._network, have.ports[name][1] if name in have.ports else NO_SEATS))
+            (each, part_of(each, self._network, before[name].seats if name in before else NO_SEATS))
             for name, each in changed.items()
             if each is not None
         ]

@@ -11,9 +11,10 @@ from dataclasses import replace
 from kubenet.model.protocol import Protocol
 from proxy.ports import IPAddress, ObjectKind, Refused, ServicePort, ServicePortName
 
-_Holders = dict[object, ServicePortName]
 Place = int
 """An address with port and protocol, or a node port with its protocol, as one number: a cluster has many."""
+
+_Holders = dict[Place, ServicePortName]
 
 _PROTOCOL_NUMBERS = {Protocol.TCP: 6, Protocol.UDP: 17, Protocol.SCTP: 132}  # IANA
 
@@ -69,13 +70,19 @@ class Claims:
 
 def places_of(port: ServicePort) -> Iterator[Place]:
     """Yield every place that ``port`` wants to answer at."""
-    number = _PROTOCOL_NUMBERS[port.protocol]
-    at_port = port.port << 8 | number
-    yield int(port.cluster_ip) << 24 | at_port
-    for ip in port.external_addresses:
-        yield int(ip) << 24 | at_port
+    yield from _own_places(port)
+    yield from (_place(ip, port) for ip in port.external_addresses)
+
+
+def _place(ip: IPAddress, port: ServicePort) -> Place:
+    return int(ip) << 24 | port.port << 8 | _PROTOCOL_NUMBERS[port.protocol]
+
+
+def _own_places(port: ServicePort) -> Iterator[Place]:
+    yield _place(port.cluster_ip, port)
     if port.node_port:
-        yield port.node_port << 8 | number  # where the address 0.0.0.0 would be, which is nobody's
+        # Where the address 0.0.0.0 would be, which is nobody's.
+        yield port.node_port << 8 | _PROTOCOL_NUMBERS[port.protocol]
 
 
 Lost = tuple[ServicePortName, Refused]
@@ -85,16 +92,19 @@ Lost = tuple[ServicePortName, Refused]
 def without_clashes(ports: Sequence[ServicePort]) -> tuple[tuple[ServicePort, ...], tuple[Lost, ...]]:
     """Return sorted ``ports`` as far as nobody before them is there already, and what was lost."""
     holders: _Holders = {}
+    names: set[ServicePortName] = set()
     lost: list[Lost] = []
     kept = []
     for port in ports:
         places = list(_own_places(port))
-        holder = next((holders[place] for place in places if place in holders), None)
+        holder = port.name if port.name in names else None
+        holder = holder or next((holders[place] for place in places if place in holders), None)
         if holder:
             why = f"its address or port belongs to {holder} already"
             lost.append((port.name, _refused(port, why)))
             continue
         holders.update(dict.fromkeys(places, port.name))
+        names.add(port.name)
         kept.append(port)
     settled = tuple(_settled(port, holders, lost) if port.external_addresses else port for port in kept)
     return settled, tuple(lost)
@@ -105,20 +115,10 @@ def _refused(port: ServicePort, why: str) -> Refused:
     return Refused(f"Service port {name}", why, ObjectKind.SERVICE, f"{name.namespace}/{name.service}")
 
 
-def _own_places(port: ServicePort) -> Iterator[object]:
-    # Plain text and numbers, since at the start this is done for every service port there is.
-    protocol = port.protocol._value_
-    name = port.name
-    yield name.namespace, name.service, name.port, protocol
-    yield port.cluster_ip, port.port, protocol
-    if port.node_port:
-        yield port.node_port, protocol
-
-
 def _settled(port: ServicePort, holders: _Holders, lost: list[Lost]) -> ServicePort:
     taken: set[IPAddress] = set()
     for ip in dict.fromkeys(port.external_addresses):
-        place = (ip, port.port, port.protocol._value_)
+        place = _place(ip, port)
         holder = holders.setdefault(place, port.name)
         if holder != port.name or ip == port.cluster_ip:
             taken.add(ip)

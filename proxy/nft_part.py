@@ -66,6 +66,7 @@ class Part:
     """What one service port adds; of what others add too, the table holds one."""
 
     seats: TakenSeats = NO_SEATS
+    reseated: bool = False  # whether somebody sits where nobody would without a past
     chains: dict[str, Chain] = field(default_factory=dict)
     shards: set[str] = field(default_factory=set)  # maps that it needs beside those that are always there
     elements: list[Element] = field(default_factory=list)
@@ -92,12 +93,9 @@ def part_of(serving: ServingPort, network: NodeNetwork, taken: TakenSeats = NO_S
     """Return what ``serving`` adds, with endpoints on the seats that they have ``taken``."""
     port = serving.port
     key = service_key(port)
-    part = Part(
-        TakenSeats(
-            seated([_packed(each) for each in serving.cluster], taken.cluster),
-            seated([_packed(each) for each in serving.local], taken.local),
-        )
-    )
+    cluster, local = tuple(map(_packed, serving.cluster)), tuple(map(_packed, serving.local))
+    seats = TakenSeats(seated(cluster, taken.cluster), seated(local, taken.local))
+    part = Part(seats, seats.cluster != cluster or seats.local != local)
     _seats(part, port, key)
     part.elements.append((n.SERVICES, key, _internal_way(part, serving, network)))
     part.elements.append((n.CLUSTER_IPS, port.cluster_ip.packed, b""))

@@ -23,6 +23,7 @@ from kubenet.model.resources import ENDPOINTSLICES, NODES, SERVICES
 from proxy.ports import ObjectKind
 from proxy.tidings import Tiding, occurrence_of
 from proxy.track import NOT_OURS, ServiceObjects, together
+from proxy.trim import Trimmer
 
 log = logging.getLogger(__name__)
 
@@ -84,8 +85,11 @@ class ApiSource:
     """An API server, watched."""
 
     def __init__(self, client: ApiClient, node_name: str) -> None:
-        self._services = Informer(client, SERVICES, Service, label_selector=_SELECTOR)
-        self._slices = Informer(client, ENDPOINTSLICES, EndpointSlice, label_selector=_SELECTOR)
+        trim = Trimmer()
+        self._services = Informer(client, SERVICES, Service, label_selector=_SELECTOR, trim=trim.service)
+        self._slices = Informer(
+            client, ENDPOINTSLICES, EndpointSlice, label_selector=_SELECTOR, trim=trim.slice
+        )
         self._nodes = Informer(client, NODES, Node, field_selector=f"metadata.name={node_name}")
         self._node_name = node_name
         self._recorder = EventRecorder(client, COMPONENT, node_name, new_form=True)

@@ -8,7 +8,7 @@ Source: Kubernetes API reference v1.36; KEP-1672 (terminating endpoints), KEP-44
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from kubenet.model.objects import (
     SERVICE_NAME_LABEL,
@@ -20,8 +20,9 @@ from kubenet.model.objects import (
 )
 from kubenet.model.protocol import Protocol
 from proxy.clashes import without_clashes
-from proxy.externals import ExternalRules, externals
+from proxy.externals import ExternalRules, Externals, externals
 from proxy.ports import (
+    NO_HINTS,
     Balance,
     Endpoint,
     Family,
@@ -80,6 +81,15 @@ class _Findings:
         key = piece.metadata.key
         subject = f"EndpointSlice {key} endpoint {number}"
         self.refused.append(Refused(subject, reason, ObjectKind.ENDPOINTSLICE, key))
+
+
+@dataclass(frozen=True, slots=True)
+class _Inside:
+    """What was found out for one port of a Service."""
+
+    cluster_ip: IPAddress
+    endpoints: tuple[Endpoint, ...]
+    outside: Externals
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,17 +164,8 @@ def track_service(service: Service, slices: Sequence[EndpointSlice], rules: Trac
         if reason:
             findings.refuse(f"{subject} port {spec.name or spec.port}", reason)
             continue
-        port = _service_port(service, spec, cluster_ip, rules)
-        findings.ports.append(
-            replace(
-                port,
-                endpoints=endpoints.get((spec.name, port.protocol), ()),
-                external_ips=outside.external_ips,
-                load_balancer_ips=outside.load_balancer_ips,
-                source_ranges=outside.source_ranges,
-                health_check_node_port=outside.health_check_node_port,
-            )
-        )
+        serving = endpoints.get((spec.name, Protocol[spec.protocol]), ())
+        findings.ports.append(_service_port(service, spec, _Inside(cluster_ip, serving, outside), rules))
     _refuse_unknown_balance(service, findings, subject)
     return Tracked(tuple(findings.ports), tuple(findings.refused))
 
@@ -208,19 +209,22 @@ def _why_not_port(spec: ServicePortSpec) -> str:
     return ""
 
 
-def _service_port(
-    service: Service, spec: ServicePortSpec, cluster_ip: IPAddress, rules: TrackRules
-) -> ServicePort:
-    meta = service.metadata
+def _service_port(service: Service, spec: ServicePortSpec, found: _Inside, rules: TrackRules) -> ServicePort:
+    meta, outside = service.metadata, found.outside
     return ServicePort(
         ServicePortName(meta.namespace, meta.name, spec.name, Protocol(spec.protocol)),
-        cluster_ip,
+        found.cluster_ip,
         spec.port,
         node_port=spec.node_port if service.spec.type in ("NodePort", "LoadBalancer") else 0,
         internal_policy=_policy(service.spec.internal_traffic_policy),
         external_policy=_policy(service.spec.external_traffic_policy),
         affinity_s=_affinity_s(service),
         balance=_balance(service) or rules.default_balance,
+        endpoints=found.endpoints,
+        external_ips=outside.external_ips,
+        load_balancer_ips=outside.load_balancer_ips,
+        source_ranges=outside.source_ranges,
+        health_check_node_port=outside.health_check_node_port,
     )
 
 
@@ -262,8 +266,9 @@ def _endpoints_by_port(
         if piece.address_type != f"IPv{rules.family}":
             continue
         for key, endpoint in _slice_endpoints(piece, rules, findings):
-            rival = best[key].get(str(endpoint))
-            best[key][str(endpoint)] = max(endpoint, rival, key=_merit) if rival else endpoint
+            text = str(endpoint)
+            rival = best[key].get(text)
+            best[key][text] = max(endpoint, rival, key=_merit) if rival else endpoint
     return {key: tuple(by_text[text] for text in sorted(by_text)) for key, by_text in best.items()}
 
 
@@ -304,8 +309,8 @@ def _endpoint(entry: SliceEndpoint, ip: IPAddress, port: int) -> Endpoint:
         serving=conditions.serving is not False,
         terminating=conditions.terminating is True,
         node_name=entry.node_name,
-        zone_hints=frozenset(hint.name for hint in hints.for_zones) if hints else frozenset(),
-        node_hints=frozenset(hint.name for hint in hints.for_nodes) if hints else frozenset(),
+        zone_hints=frozenset(hint.name for hint in hints.for_zones) if hints else NO_HINTS,
+        node_hints=frozenset(hint.name for hint in hints.for_nodes) if hints else NO_HINTS,
     )
 
 

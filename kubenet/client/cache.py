@@ -24,7 +24,9 @@ class Change(Generic[ObjectT]):
 class Cache(Generic[ObjectT]):
     """Objects by ``namespace/name``. Only the informer writes; everybody else reads."""
 
-    def __init__(self) -> None:
+    def __init__(self, trim: Callable[[ObjectT], ObjectT] | None = None) -> None:
+        """``trim`` returns what is to be kept of an object; a ``Change`` brings it as it came."""
+        self._trim = trim
         self._objects: dict[str, ObjectT] = {}
         self._snapshot: Mapping[str, ObjectT] | None = None
         self._indexes: dict[str, _Index[ObjectT]] = {}
@@ -90,6 +92,8 @@ class Cache(Generic[ObjectT]):
 
     def _store(self, key: str, old: ObjectT | None, new: ObjectT | None) -> None:
         self._snapshot = None
+        if new is not None and self._trim:
+            new = self._trim(new)
         if new is None:
             del self._objects[key]
         else:

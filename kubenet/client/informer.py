@@ -54,10 +54,11 @@ class Informer(Generic[ObjectT]):
         namespace: str = "",
         label_selector: str = "",
         field_selector: str = "",
+        trim: Callable[[ObjectT], ObjectT] | None = None,
         clock: Clock | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        self.cache: Cache[ObjectT] = Cache()
+        self.cache: Cache[ObjectT] = Cache(trim)
         self.resource = resource
         self._client = client
         self._path = resource.path(namespace)

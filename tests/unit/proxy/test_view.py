@@ -67,7 +67,7 @@ _specs = st.builds(
 
 
 @st.composite
-def _services(draw: st.DrawFn) -> Service:
+def services(draw: st.DrawFn) -> Service:
     """Return a Service that others may well be in the way of."""
     ip = draw(st.sampled_from(["10.96.0.1", "10.96.0.2", "10.96.0.3", "127.0.0.1", "None", "fd00::1"]))
     spec = ServiceSpec(
@@ -82,7 +82,7 @@ def _services(draw: st.DrawFn) -> Service:
 
 
 @st.composite
-def _slices(draw: st.DrawFn) -> EndpointSlice:
+def slices(draw: st.DrawFn) -> EndpointSlice:
     ips = draw(st.sets(st.sampled_from(["10.244.1.2", "10.244.1.3", "127.0.0.1"]), max_size=3))
     nodes = st.sampled_from(["here", "far"])
     return endpoint_slice(
@@ -96,7 +96,7 @@ def _slices(draw: st.DrawFn) -> EndpointSlice:
 
 
 _zones = st.lists(st.sampled_from(["z1", "z2"]), max_size=1)
-_events = st.tuples(st.booleans(), _services() | _slices())
+_events = st.tuples(st.booleans(), services() | slices())
 
 
 @settings(max_examples=150, deadline=None)
