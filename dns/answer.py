@@ -7,7 +7,8 @@ Source: RFC 1034 section 4.3.2, RFC 2308 (denials), RFC 6604 (the code at the en
 RFC 8482 (ANY); Kubernetes DNS-Based Service Discovery 1.1.0.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 
 from dns import names
 from dns.names import WireName
@@ -32,14 +33,36 @@ class Answer:
     additional: tuple[RRset, ...] = ()
     authoritative: bool = True
     service: ServiceKey | None = None
+    set_flags: int = 0  # bits of the header that the reply has whatever else is said
+    clear_flags: int = 0
+    options: bytes = b""  # of EDNS, for clients that speak it
+    plugin: str = field(default="", compare=False)  # that made it
 
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """Ask ``question`` upstream; ``aliases`` of ours come before what it gives."""
+    """Ask ``question`` upstream; ``aliases`` of ours come before what it gives.
+
+    ``then`` are changes to the answer, the first one first; any may ask again. ``options`` go into OPT.
+    """
 
     question: Question
     aliases: tuple[RRset, ...] = ()
+    then: tuple[Callable[[Answer], "Answer | Forward | Dropped | Transfer"], ...] = field(
+        default=(), compare=False
+    )
+    options: bytes = b""
+
+
+class Dropped:
+    """Say nothing at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """Give a whole zone, over as many messages as it takes."""
+
+    records: Iterator[RRset]
 
 
 def refuse(rcode: Rcode) -> Answer:

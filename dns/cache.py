@@ -18,7 +18,7 @@ from dns.relay import UpstreamReply
 from dns.settings import CacheConfig
 from dns.wire import CD, RD, Question, Rcode, RType
 
-Key: TypeAlias = tuple[Question, bool, bool]  # the name in lower case; DO; CD
+Key: TypeAlias = tuple[Question, bool, bool, bytes]  # the name in lower case; DO; CD; options of EDNS
 
 _TTL_BEFORE_CONTENT = 6  # the TTL's 4 bytes and the length's 2 stand before the content
 
@@ -143,7 +143,7 @@ class ReplyCache:
 
 
 def _key(ask: Ask) -> Key:
-    return ask.question, bool(ask.dnssec_ok), bool(ask.flags & CD)
+    return ask.question, bool(ask.dnssec_ok), bool(ask.flags & CD), ask.options
 
 
 def _is_denial(reply: UpstreamReply) -> bool:

@@ -66,12 +66,13 @@ class Ask:
     question: Question  # the name in lower case
     flags: int  # RD, AD, CD
     dnssec_ok: bool | None  # None: without EDNS, as the client
+    options: bytes = b""  # of EDNS
 
 
-def ask_of(query: Query, question: Question) -> Ask:
+def ask_of(query: Query, question: Question, options: bytes = b"") -> Ask:
     """Return what to ask upstream for a client's ``query``; ``question`` may be that of an alias's target."""
     lowered = Question(question.name.lower(), question.qtype, question.qclass)
-    return Ask(lowered, query.flags & (RD | AD | CD), query.edns.dnssec_ok if query.edns else None)
+    return Ask(lowered, query.flags & (RD | AD | CD), query.edns.dnssec_ok if query.edns else None, options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,9 +288,9 @@ class Forwarder(Generic[WaiterT]):
         attempt, self._next_attempt = self._next_attempt, self._next_attempt + 1
         self._attempts[attempt] = _Attempt(pending, server, ident, question, tcp)
         pending.attempts.append(attempt)
-        edns = None if ask.dnssec_ok is None else Edns(dnssec_ok=ask.dnssec_ok)
+        edns = Edns(dnssec_ok=bool(ask.dnssec_ok)) if ask.options or ask.dnssec_ok is not None else None
         header = HEADER.pack(ident, ask.flags, 1, 0, 0, edns is not None)
-        return attempt, header + question + opt_record(edns)
+        return attempt, header + question + opt_record(edns, options=ask.options)
 
     def _mixed(self, name: bytes) -> bytes:
         """Return ``name`` with letters in random case; only a letter has bit 0x20 to play with."""

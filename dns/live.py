@@ -7,10 +7,10 @@ import asyncio
 import logging
 import random
 import secrets
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from dns import names
 from dns.cache import ReplyCache
@@ -18,16 +18,21 @@ from dns.client import parse_server
 from dns.cluster import ClusterNames
 from dns.forward import Ask, Forwarder, Patience, Upstream
 from dns.health import Manners
+from dns.plugins.errors import ErrorLines, Line
+from dns.plugins.querylog import Told, line_of
+from dns.plugins.template import type_name
 from dns.relay import UpstreamReply
-from dns.respond import Forwarding
-from dns.settings import Block, ForwardTo, Hosts, Kubernetes
-from dns.site import Part, Site
+from dns.respond import Forwarding, Response
+from dns.settings import Block, ForwardTo, Kubernetes
+from dns.site import Finished, Part, Site
 from dns.transports import Reply
 from dns.upstream import SocketFactory, UpstreamSockets
-from dns.wire import RD, Question, Rcode, RType
+from dns.watched import WatchedFiles, host_lines, lines_of
+from dns.wire import RD, Query, Question, Rcode, RType
 from kubenet.errors import InvalidInput
 
 log = logging.getLogger(__name__)
+query_log = logging.getLogger("dns.queries")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,19 +51,25 @@ class LivePart:
     def __init__(self, block: Block, cluster: ClusterNames | None, open_socket: SocketFactory) -> None:
         zone = cluster.feed.zone if cluster else None
         self.cluster = cluster
-        self.part = Part(block, zone, any_of, _host_lines(block.hosts) if block.hosts else ())
+        hosts = host_lines(block.hosts) if block.hosts else ()
+        self.part = Part(block, zone, any_of, hosts, socket.gethostname())
+        self.part.observe = self._observe if block.logs else None
+        self._errors = ErrorLines(block.consolidations)
+        self.watched = WatchedFiles(self.part)
         self.cache = ReplyCache(block.cache) if block.cache else None
         self._loop = asyncio.get_running_loop()
         self.forwarders: list[Forwarder[Waiter]] = []
         self._routes: list[UpstreamSockets[Waiter]] = []
         self._said_looping = False
+        self._telling: asyncio.TimerHandle | None = None
         for to in block.forwards:
             forwarder: Forwarder[Waiter] = _forwarder(to, whole=self.cache is not None)
             self.forwarders.append(forwarder)
             self._routes.append(UpstreamSockets(forwarder, open_socket, self._deliver, self._refuse))
 
     def start(self) -> None:
-        """Follow the cluster, and look for a loop."""
+        """Follow the cluster and the files, and look for a loop."""
+        self.watched.start()
         if self.cluster:
             self.part.responder.move(self.cluster.feed.zone, tuple(self.cluster.feed.zone.services))
             self.cluster.watchers.append(self.part.responder.move)
@@ -74,6 +85,9 @@ class LivePart:
             self.cluster.watchers.remove(self.part.responder.move)
         for route in self._routes:
             route.close()
+        self.watched.stop()
+        if self._telling:
+            self._telling.cancel()
 
     def forward(self, route: int, waiting: Forwarding, reply: Reply) -> None:
         """Answer from the cache, or ask."""
@@ -82,7 +96,7 @@ class LivePart:
             waiter = Waiter(waiting.ask, waiting, reply, hit.reply if hit else None)
             self._routes[route].ask(waiting.ask, waiter, stream=waiting.stream)
             return
-        reply(self.part.responder.complete(waiting, hit.reply))
+        self._finish(waiting, self.part.complete(waiting, hit.reply), reply)
         if hit.refresh:
             self._routes[route].ask(waiting.ask, Waiter(waiting.ask), stream=False)
 
@@ -95,12 +109,52 @@ class LivePart:
         if waiter.stale and self.cache is not None and (reply is None or reply.rcode == Rcode.SERVFAIL):
             reply = waiter.stale
             self.cache.counters.served_stale += 1
-        if waiter.waiting and waiter.reply:
-            waiter.reply(self.part.responder.complete(waiter.waiting, reply))
+        if not waiter.waiting or not waiter.reply:
+            return
+        if reply is None and self.part.block.errors:
+            self._tell_failure(waiter.ask)
+        self._finish(waiter.waiting, self.part.complete(waiter.waiting, reply), waiter.reply)
 
     def _refuse(self, waiter: Waiter) -> None:
         if waiter.waiting and waiter.reply:
-            waiter.reply(self.part.responder.refuse(waiter.waiting))
+            self._finish(waiter.waiting, self.part.refuse(waiter.waiting), waiter.reply)
+
+    def _finish(self, waiting: Forwarding, response: Response | None, reply: Reply) -> None:
+        """Send what an upstream reply led to, or ask again if it led to another question."""
+        if isinstance(response, Forwarding):
+            self.forward(response.route, response, reply)
+        elif isinstance(response, bytes):
+            if waiting.done:
+                waiting.done(response)
+            reply(response)
+
+    def _observe(self, query: Query, client: str, stream: bool, size_bytes: int) -> Finished:
+        began = self._loop.time()
+
+        def finished(reply: bytes) -> None:
+            told = Told(query, client, stream, size_bytes, reply, self._loop.time() - began)
+            line = line_of(self.part.block.logs, told)
+            if line is not None:
+                query_log.info("%s", line)
+
+        return finished
+
+    def _tell_failure(self, ask: Ask) -> None:
+        question = ask.question
+        text = f"{names.to_text(question.name)} {type_name(question.qtype)}: no upstream server answered"
+        waiting = self._errors.next_due is not None
+        line = self._errors.note(text, self._loop.time())
+        if line:
+            _say(line)
+        elif not waiting:
+            self._tell_consolidated()
+
+    def _tell_consolidated(self) -> None:
+        now = self._loop.time()
+        for line in self._errors.due(now):
+            _say(line)
+        due = self._errors.next_due
+        self._telling = self._loop.call_later(due - now, self._tell_consolidated) if due is not None else None
 
 
 class Live:
@@ -163,7 +217,7 @@ def _servers(to: ForwardTo) -> list[Upstream]:
         if isinstance(each, Upstream):
             found[each] = None
             continue
-        for line in _lines(each):
+        for line in lines_of(each):
             match line.split():
                 case ["nameserver", address, *_] if "%" not in address:  # link-local: needs an interface
                     server = parse_server(address)
@@ -173,15 +227,8 @@ def _servers(to: ForwardTo) -> list[Upstream]:
     return list(found)
 
 
-def _host_lines(hosts: Hosts) -> list[str]:
-    return _lines(hosts.file) if hosts.file else []
-
-
-def _lines(path: str) -> list[str]:
-    try:
-        return Path(path).read_text(errors="replace").splitlines()
-    except OSError as error:
-        raise InvalidInput(f"{path}: {error.strerror}") from error
+def _say(line: Line) -> None:
+    log.log(getattr(logging, line.level.upper()), "dns: %s", line.text)
 
 
 def any_of(choices: int) -> int:

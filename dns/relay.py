@@ -10,7 +10,7 @@ section 5.8 (AD).
 
 from dataclasses import dataclass
 
-from dns.records import RRset
+from dns.records import NAMES_IN, RRset
 from dns.reply import opt_record
 from dns.wire import (
     AD,
@@ -30,17 +30,6 @@ from dns.wire import (
     read_record_head,
 )
 from kubenet.errors import Malformed
-
-# Octets before the names in contents that may be compressed, and how many names there are.
-_NAMES_IN: dict[int, tuple[int, int]] = {
-    RType.NS: (0, 1),
-    RType.CNAME: (0, 1),
-    RType.PTR: (0, 1),
-    RType.DNAME: (0, 1),
-    RType.SOA: (0, 2),
-    RType.MX: (2, 1),
-    RType.SRV: (6, 1),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +124,9 @@ def _section(reader: NameReader, reply: UpstreamReply, section: int) -> tuple[RR
 
 
 def _content(reader: NameReader, message: bytes, span: Span) -> bytes:
-    if span.rtype not in _NAMES_IN:
+    if span.rtype not in NAMES_IN:
         return message[span.rdata_at : span.end]
-    fixed, count = _NAMES_IN[span.rtype]
+    fixed, count = NAMES_IN[span.rtype]
     at = span.rdata_at + fixed
     parts = [message[span.rdata_at : at]]
     for _ in range(count):

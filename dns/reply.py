@@ -10,7 +10,7 @@ Source: RFC 1035 section 4.1.4, RFC 2181 section 9 (TC), RFC 6891 section 7, RFC
 """
 
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from dns import names
 from dns.answer import Answer
@@ -19,6 +19,7 @@ from dns.records import RRset
 from dns.wire import (
     AA,
     CD,
+    CLASS_CH,
     CLASS_IN,
     DO,
     HEADER,
@@ -38,6 +39,7 @@ Draw = Callable[[int], int]  # draw(n) is one of 0 .. n-1
 
 _OWNER_TYPE_TTL = struct.Struct("!HHI")
 _MOST_POINTED_TO = 0x3FFF
+_TRANSFER_BYTES = 20_000  # no record is bigger in practice, and most names can be pointed to
 _TARGET_AT: dict[int, int] = {RType.CNAME: 0, RType.NS: 0, RType.PTR: 0, RType.SRV: 6}  # a name begins there
 
 
@@ -56,10 +58,32 @@ def write_reply(
     fits = writer.section(answer.authority, skip=not fits) and fits
     writer.section(answer.additional, skip=not fits)
     flags = QR | query.flags & (RD | CD) | ra | (AA if answer.authoritative else 0) | answer.rcode & 0xF
+    flags = (flags | answer.set_flags) & ~answer.clear_flags
     counts = writer.counts
     counts[2] += bool(opt)
     header = HEADER.pack(query.id, flags if fits else flags | TC, 1, *counts)
     return b"".join((header, *writer.parts, opt))
+
+
+def write_transfer(query: Query, records: Iterable[RRset]) -> Iterator[bytes]:
+    """Give the messages that carry a whole zone over a stream, each as full as compression stays of use.
+
+    Source: RFC 5936 section 2.2.
+    """
+    writer = _Writer(query.question, _TRANSFER_BYTES)
+    for rrset in records:
+        for content in rrset.contents:
+            one = RRset(rrset.owner, rrset.rtype, rrset.ttl_s, (content,))
+            if not writer.more(one):
+                yield _transfer_message(query, writer)
+                writer = _Writer(query.question, _TRANSFER_BYTES)
+                writer.more(one)
+    yield _transfer_message(query, writer)
+
+
+def _transfer_message(query: Query, writer: "_Writer") -> bytes:
+    header = HEADER.pack(query.id, QR | AA | query.flags & RD, 1, *writer.counts)
+    return b"".join((header, *writer.parts))
 
 
 def write_reject(reject: Reject) -> bytes:
@@ -96,6 +120,7 @@ class _Writer:
         self._sections = iter(range(3))
         self._size = HEADER_BYTES + len(question.wire)
         self._limit = limit
+        self._class = question.qclass if question.qclass == CLASS_CH else CLASS_IN
         self._known = {ending: HEADER_BYTES + at for at, ending in names.suffixes(question.name.lower())}
 
     def section(self, rrsets: Sequence[RRset], *, skip: bool = False) -> bool:
@@ -110,9 +135,15 @@ class _Writer:
                 self.counts[index] += 1
         return True
 
+    def more(self, rrset: RRset) -> bool:
+        """Write one more record of the first section; return whether it fitted."""
+        fitted = self._record(rrset, rrset.contents[0])
+        self.counts[0] += fitted
+        return fitted
+
     def _record(self, rrset: RRset, content: bytes) -> bool:
         owner = self._name(rrset.owner)
-        head = owner + _OWNER_TYPE_TTL.pack(rrset.rtype, CLASS_IN, rrset.ttl_s)
+        head = owner + _OWNER_TYPE_TTL.pack(rrset.rtype, self._class, rrset.ttl_s)
         shortened = self._shortened(rrset, content)
         record = head + len(shortened).to_bytes(2, "big") + shortened
         if self._size + len(record) > self._limit:

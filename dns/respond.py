@@ -5,20 +5,22 @@ asked upstream comes back as ``Forwarding``, and goes through ``complete`` when 
 """
 
 import struct
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
-from dns.answer import Answer, Forward, answer, refuse
+from dns.answer import Answer, Dropped, Forward, Transfer, answer, refuse
 from dns.fastpath import FastPath
 from dns.forward import Ask, ask_of
 from dns.records import RRset
-from dns.relay import UpstreamReply, read_records, relay
+from dns.relay import UpstreamReply, all_records, read_records, relay
 from dns.reply import Draw, write_reject, write_reply
 from dns.service import ServiceKey
-from dns.wire import RA, TCP_BYTES, Query, Rcode, Reject, RType, read_query
+from dns.wire import AD, RA, TCP_BYTES, Query, Rcode, Reject, RType, option, read_query
 from dns.zone import Zone
 from kubenet.errors import Malformed
 
+NSID = 3  # RFC 5001
 _KEEPALIVE = 11  # RFC 7828: how long a connection may be idle, in tenths of a second
 
 
@@ -31,6 +33,20 @@ class Forwarding:
     ask: Ask
     stream: bool
     route: int = 0  # which of several forwarders
+    then: tuple[Callable[[Answer], Answer | Forward | Dropped | Transfer], ...] = field(
+        default=(), compare=False
+    )
+    done: Callable[[bytes], None] | None = field(default=None, compare=False)  # hears of the final reply
+
+
+@dataclass(frozen=True, slots=True)
+class Messages:
+    """A reply of several messages, for a stream."""
+
+    messages: Iterator[bytes]
+
+
+Response: TypeAlias = bytes | Forwarding | Messages
 
 
 @dataclass(slots=True)
@@ -58,6 +74,7 @@ class Responder:
         self._forwards = forwards
         self._ra = RA if forwards else 0
         self._keepalive = struct.pack("!HHH", _KEEPALIVE, 2, int(idle_s * 10))
+        self.nsid = b""  # the option that names this server, for those who ask for it
         self.fast = FastPath(zone, ra=self._ra, draw=draw)
 
     def move(self, zone: Zone, changed: Iterable[ServiceKey]) -> None:
@@ -101,20 +118,25 @@ class Responder:
         if isinstance(decision, Forward):
             if route is not None:
                 self.counters.forwarded += 1
-                ask = ask_of(query, decision.question)
-                return Forwarding(query, decision.aliases, ask, stream, route)
-            decision = _without_upstream(decision)
+                ask = ask_of(query, decision.question, decision.options)
+                return Forwarding(query, decision.aliases, ask, stream, route, decision.then)
+            decision = without_upstream(decision)
         self.fast.keep(query.question, decision)
-        return self._write(query, decision, stream)
+        return self.write(query, decision, stream)
 
-    def _write(self, query: Query, content: Answer, stream: bool) -> bytes:
-        options = self._options(query, stream)
+    def write(self, query: Query, content: Answer, stream: bool) -> bytes:
+        """Return the reply to ``query`` that says ``content``."""
+        options = self._options(query, stream) + content.options
         limit = TCP_BYTES if stream else query.udp_limit
         return write_reply(query, content, limit, self._draw, ra=self._ra, options=options)
 
     def _options(self, query: Query, stream: bool) -> bytes:
         """Keepalive is for streams only (RFC 7828 section 3.2.1); no option of a client is ever echoed."""
-        return self._keepalive if stream and query.edns and query.edns.keepalive else b""
+        if query.edns is None:
+            return b""
+        keepalive = self._keepalive if stream and query.edns.keepalive else b""
+        named = self.nsid if option(query.edns.options, NSID) is not None else b""
+        return keepalive + named
 
     def complete(self, waiting: Forwarding, reply: UpstreamReply | None) -> bytes:
         """Return the reply to a query that was asked upstream; ``reply`` None: no server answered."""
@@ -122,18 +144,39 @@ class Responder:
         if reply and not waiting.aliases:
             limit = TCP_BYTES if stream else query.udp_limit
             return relay(query, reply, limit, options=self._options(query, stream))
-        return self._write(query, _after_aliases(waiting.aliases, reply), stream)
+        return self.write(query, after_aliases(waiting.aliases, reply), stream)
 
     def refuse(self, waiting: Forwarding) -> bytes:
         """Return the reply to a query that cannot be asked upstream now, because too many are."""
-        return self._write(waiting.query, refuse(Rcode.REFUSED), waiting.stream)
+        return self.write(waiting.query, refuse(Rcode.REFUSED), waiting.stream)
 
 
-def _without_upstream(decision: Forward) -> Answer:
+def without_upstream(decision: Forward) -> Answer:
+    """Return what a question for upstream servers gets where there are none."""
     return Answer(Rcode.NOERROR, decision.aliases) if decision.aliases else refuse(Rcode.REFUSED)
 
 
-def _after_aliases(aliases: tuple[RRset, ...], reply: UpstreamReply | None) -> Answer:
+def content_of(reply: UpstreamReply | None) -> Answer:
+    """Return what upstream says, all of it, as an answer that can be changed."""
+    if reply is None:
+        return refuse(Rcode.SERVFAIL)
+    try:
+        answers, authority, additional = all_records(reply)
+    except Malformed:
+        return refuse(Rcode.SERVFAIL)
+    rcode = Rcode(reply.rcode) if reply.rcode in Rcode._value2member_map_ else Rcode.SERVFAIL
+    return Answer(
+        rcode,
+        answers,
+        authority,
+        additional,
+        authoritative=False,
+        set_flags=reply.flags & AD,
+        plugin="forward",
+    )
+
+
+def after_aliases(aliases: tuple[RRset, ...], reply: UpstreamReply | None) -> Answer:
     """Return our aliases and what upstream says of their target.
 
     A target that is refused leaves the alias alone, which is what CoreDNS does; a target that nobody answers

@@ -4,12 +4,12 @@ Source: the plugins' manual pages of CoreDNS.
 """
 
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Network
 
 from dns import names
 from dns.forward import Upstream
 from dns.health import Policy
 from dns.names import WireName, is_in
+from dns.plugins import values
 from dns.wire import UDP_BYTES
 from dns.zone import PodsMode
 from kubenet.model.links import IPAddress
@@ -32,7 +32,9 @@ class Kubernetes:
     endpoint: str = ""
     kubeconfig: str = ""
     context: str = ""
+    tls: tuple[str, ...] = ()  # certificate, key and authority for ``endpoint``
     namespaces: frozenset[str] = frozenset()  # none: all
+    namespace_labels: str = ""  # a selector of the namespaces that are shown; empty: all
     labels: str = ""  # a selector
     pods: PodsMode = PodsMode.DISABLED
     pod_names: bool = False
@@ -128,35 +130,9 @@ class Hosts:
     lines: tuple[str, ...] = ()
     ttl_s: int = 3600
     reverse: bool = True
+    reload_s: float = 5.0  # 0: never
     fallthrough: tuple[WireName, ...] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Template:
-    """``template`` without records of its own: a code, for a type, for names that match."""
-
-    rtype: int
-    zones: tuple[WireName, ...]
-    rcode: int = 0
-    matches: tuple[str, ...] = ()
-    fallthrough: tuple[WireName, ...] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class AclRule:
-    """One rule of ``acl``."""
-
-    action: str  # allow, block, filter or drop
-    rtypes: frozenset[int]  # none: all
-    networks: tuple[IPv4Network | IPv6Network, ...]  # none: all
-
-
-@dataclass(frozen=True, slots=True)
-class Acl:
-    """``acl``: who may ask what."""
-
-    zones: tuple[WireName, ...]
-    rules: tuple[AclRule, ...]
+    fallthrough_unsupported: bool = False  # other types of a name that is here go on too
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,8 +147,6 @@ class Block:
     forwards: tuple[ForwardTo, ...] = ()
     cache: CacheConfig | None = None
     hosts: Hosts | None = None
-    templates: tuple[Template, ...] = ()
-    acls: tuple[Acl, ...] = ()
     health: Listen | None = None
     lameduck_s: float = 0.0
     ready: Listen | None = None
@@ -181,6 +155,24 @@ class Block:
     reload_jitter_s: float = 0.0
     loop: bool = False
     errors: bool = False
+    consolidations: tuple[values.Consolidation, ...] = ()
+    tls: values.TlsFiles | None = None
+    scheme: str = "dns"  # dns, tls or https: how it is asked
+    views: tuple[values.ViewConfig, ...] = ()
+    rewrites: tuple[values.RewriteRule, ...] = ()
+    logs: tuple[values.QueryLogConfig, ...] = ()
+    header: values.HeaderConfig | None = None
+    templates: tuple[values.TemplateConfig, ...] = ()
+    acls: tuple[values.Acl, ...] = ()
+    any: bool = False
+    chaos: values.ChaosConfig | None = None
+    dns64: values.Dns64Config | None = None
+    autopath: values.AutopathConfig | None = None
+    files: tuple[values.ZoneFile, ...] = ()
+    directories: tuple[values.ZoneDirectory, ...] = ()
+    transfers: tuple[values.TransferConfig, ...] = ()
+    nsid: bytes = b""
+    whoami: bool = False
     local: bool = False
     minimal: bool = False
     bufsize: int = UDP_BYTES

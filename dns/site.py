@@ -1,8 +1,8 @@
 """What one port answers from: server blocks by zone, and in each the plugins in their order. *Pure.*
 
-A name belongs to the block with the longest zone that it is in. In a block the plugins are asked in a fixed
-order, whatever the order in the Corefile: acl, local, template, hosts, kubernetes, forward. The first that
-has something to say decides.
+A name belongs to the block with the longest zone that it is in, of several with the same zone to the first
+whose views let the query in. In a block the plugins are asked in a fixed order, whatever the order in the
+Corefile (see ``Part._plugins``).
 
 Where nothing stands before ``kubernetes`` that could change its answers, its kept replies are looked up
 first, and all of this costs nothing.
@@ -10,37 +10,47 @@ first, and all of this costs nothing.
 Source: plugin.cfg of CoreDNS (the order); CoreDNS manual (longest zone).
 """
 
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from ipaddress import ip_address
+from functools import partial
 from typing import TypeAlias
 
-from dns import names
-from dns.answer import Answer, Forward, answer, never_answered, refuse
-from dns.hosts import HostTable
+from dns.answer import Answer, Dropped, Forward, Transfer, answer, never_answered, refuse
+from dns.chain import Decision, Next, Plugin, Request, chained, named, resolved, resumed
 from dns.names import WireName, is_in
+from dns.plugins.expression import Seen, compile_expression
+from dns.plugins.files import FilePlugin, Transferable, transfer_plugin
+from dns.plugins.guards import acl_plugin, chaos_plugin, local, minimal_any
+from dns.plugins.hosts import HostsPlugin
+from dns.plugins.rewrite import rewrite_plugin
+from dns.plugins.shapes import autopath_plugin, dns64_plugin, header_plugin, minimal
+from dns.plugins.template import template_plugin, type_name
 from dns.read import Naming
-from dns.records import RRset, addresses
-from dns.reply import Draw, write_reply
-from dns.respond import Forwarding, Responder
-from dns.settings import Acl, AclRule, Block, Template
-from dns.wire import UDP_BYTES, Query, Question, Rcode, RType
+from dns.relay import UpstreamReply
+from dns.reply import Draw, write_reply, write_transfer
+from dns.respond import (
+    NSID,
+    Forwarding,
+    Messages,
+    Responder,
+    Response,
+    after_aliases,
+    content_of,
+    without_upstream,
+)
+from dns.settings import Block
+from dns.wire import UDP_BYTES, Query, Rcode, RType
 from dns.zone import Zone, ZoneConfig
+from dns.zonetransfer import zone_records
+
+Finished: TypeAlias = Callable[[bytes], None]  # hears of the reply
+Observe: TypeAlias = Callable[[Query, str, bool, int], Finished | None]
 
 MOST_SIGHTINGS = 2  # of our own probe, until it is a loop
 
 MOST_KINDS = 256  # of queries that are counted apart; a client can invent 65,536 types
 OTHER_TYPE = b"\xff\xff"
 
-
-class Dropped:
-    """Say nothing at all."""
-
-
-DROP = Dropped()
-Decision: TypeAlias = Answer | Forward | Dropped
-Step: TypeAlias = Callable[[Question, WireName, str], Decision | None]  # question, lower-cased name, client
 
 # For blocks without kubernetes; nothing is ever looked up in it.
 NO_ZONE = Zone(ZoneConfig(Naming(b"\x07invalid\0"), reverse=()))
@@ -49,60 +59,160 @@ NO_ZONE = Zone(ZoneConfig(Naming(b"\x07invalid\0"), reverse=()))
 class Part:
     """One server block at work."""
 
-    def __init__(self, block: Block, zone: Zone | None, draw: Draw, hosts: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        block: Block,
+        zone: Zone | None,
+        draw: Draw,
+        hosts: Sequence[str] = (),
+        hostname: str = "kubenet",
+    ) -> None:
         self.block = block
         self.has_zone = zone is not None
         self.responder = Responder(zone or NO_ZONE, draw, forwards=bool(block.forwards))
+        self.responder.nsid = _nsid(block.nsid, hostname) if block.nsid else b""
         self.plugin = ""  # that made the last answer
         self.probe: WireName = b""  # what the loop plugin asks for
         self.sightings = 0
-        self._steps = tuple(_steps(block, hosts))
+        self.observe: Observe | None = None  # hears of every query and its reply
+        self.search_path: tuple[WireName, ...] = ()  # for autopath, from a file
+        self.hosts = HostsPlugin(block.hosts, hosts) if block.hosts else None
+        self.files = FilePlugin(self.serve) if block.files or block.directories else None
+        self._views = [compile_expression(text) for view in block.views for text in view.expressions]
+        plugins = self._plugins(hostname)
+        self._plain = not plugins
+        if self.has_zone:
+            plugins.append(self._kubernetes)
+        if self.files:
+            plugins.append(named("file", self.files))
+        self._serve = chained(plugins, self._last)
+
+    def _plugins(self, hostname: str) -> list[Plugin]:
+        """Return the plugins before kubernetes, in the order of CoreDNS's plugin.cfg.
+
+        Unlike there, autopath comes before acl: the names it tries are guarded like any other.
+        """
+        block = self.block
+        plugins: tuple[tuple[str, Plugin | None], ...] = (
+            ("local", local if block.local else None),
+            ("dns64", dns64_plugin(block.dns64) if block.dns64 else None),
+            ("rewrite", rewrite_plugin(block.rewrites) if block.rewrites else None),
+            ("autopath", autopath_plugin(block.autopath, self._path_of) if block.autopath else None),
+            *(("acl", acl_plugin(rules)) for rules in block.acls),
+            ("any", minimal_any if block.any else None),
+            ("chaos", chaos_plugin(block.chaos, hostname) if block.chaos else None),
+            ("header", header_plugin(block.header) if block.header else None),
+            ("minimal", minimal if block.minimal else None),
+            ("template", template_plugin(block.templates, self.serve) if block.templates else None),
+            ("transfer", transfer_plugin(block.transfers, self._transferable) if block.transfers else None),
+            ("hosts", self.hosts),
+        )
+        return [named(name, plugin) for name, plugin in plugins if plugin]
 
     @property
     def plain(self) -> bool:
         """Whether the kept replies of the zone are right for everybody."""
         block = self.block
-        return self.has_zone and not self._steps and not block.minimal and block.bufsize == UDP_BYTES
+        shaped = block.views or block.logs or block.nsid or block.bufsize != UDP_BYTES
+        return self.has_zone and self._plain and not shaped
 
     @property
     def looping(self) -> bool:
         """Whether what we ask upstream comes back to us."""
         return self.sightings > MOST_SIGHTINGS
 
-    def respond(self, query: Query, *, stream: bool, client: str) -> bytes | Forwarding | None:
+    def is_for(self, query: Query, client: str, *, stream: bool, size_bytes: int) -> bool:
+        """Return whether the views of the block let a query in."""
+        if not self._views:
+            return True
+        seen = Seen(query, client, stream, size_bytes, type_name(query.question.qtype))
+        return all(view(seen) for view in self._views)
+
+    def serve(self, request: Request) -> Decision:
+        """Return what a request gets from all plugins, the first one first."""
+        return self._serve(request)
+
+    def respond(self, query: Query, *, stream: bool, client: str, size_bytes: int = 0) -> Response | None:
         """Return what a query gets here."""
-        decision = self._decide(query.question, client)
-        if isinstance(decision, Dropped):
-            return None
-        route = None
-        if isinstance(decision, Forward):
-            route = self._route(decision.question.name.lower())
-            if route is not None and self.looping:
-                decision = refuse(Rcode.SERVFAIL)
-        elif self.block.minimal and decision.answers:
-            decision = replace(decision, authority=(), additional=())
+        if query.question.qtype == RType.HINFO and query.question.name.lower() == self.probe:
+            self.sightings += 1
         if query.edns and query.edns.udp_bytes > self.block.bufsize:
             query = replace(query, edns=replace(query.edns, udp_bytes=self.block.bufsize))
-        return self.responder.settle(query, decision, stream=stream, route=route)
+        done = self.observe(query, client, stream, size_bytes) if self.observe else None
+        decision = self.serve(Request(query.question, client, query, stream, size_bytes))
+        response = self._settle(query, decision, stream)
+        if done and isinstance(response, bytes):
+            done(response)
+        elif isinstance(response, Forwarding):
+            return replace(response, done=done)
+        return response
 
-    def _decide(self, question: Question, client: str) -> Decision:
-        name = question.name.lower()
-        if name == self.probe and question.qtype == RType.HINFO:
-            self.sightings += 1
-        for step in self._steps:
-            decision = step(question, name, client)
-            if decision is not None:
-                self.plugin = step.__name__
-                return decision
-        self.plugin = "kubernetes" if self.has_zone else "forward"
-        if self.has_zone:
-            return answer(question, self.responder.zone)
-        return never_answered(question) or Forward(question)
+    def _settle(self, query: Query, decision: Decision, stream: bool) -> Response | None:
+        match decision:
+            case Dropped():
+                return None
+            case Transfer():
+                return Messages(write_transfer(query, decision.records))
+            case Forward():
+                self.plugin = "forward"
+                route = self._route(decision.question.name.lower())
+                if route is not None and not self.looping:
+                    return self.responder.settle(query, decision, stream=stream, route=route)
+                failure = refuse(Rcode.SERVFAIL) if self.looping else without_upstream(decision)
+                return self._settle(query, resumed(failure, decision.then), stream)
+            case Answer():
+                self.plugin = decision.plugin
+                return self.responder.settle(query, decision, stream=stream, route=None)
+
+    def complete(self, waiting: Forwarding, reply: UpstreamReply | None) -> Response | None:
+        """Return what follows from an upstream server's reply; None for it: no server answered."""
+        if not waiting.then:
+            return self.responder.complete(waiting, reply)
+        content = after_aliases(waiting.aliases, reply) if waiting.aliases else content_of(reply)
+        return self._resume(waiting, content)
+
+    def refuse(self, waiting: Forwarding) -> Response | None:
+        """Return what a query gets that cannot be asked upstream now, because too many are."""
+        return self._resume(waiting, refuse(Rcode.REFUSED))
+
+    def _resume(self, waiting: Forwarding, content: Answer) -> Response | None:
+        response = self._settle(waiting.query, resumed(content, waiting.then), waiting.stream)
+        return replace(response, done=waiting.done) if isinstance(response, Forwarding) else response
+
+    def _kubernetes(self, request: Request, serve: Next) -> Decision:
+        decision = answer(request.question, self.responder.zone)
+        if isinstance(decision, Answer):
+            return replace(decision, plugin="kubernetes")
+        if decision.aliases:
+            return resolved(request, self.serve, decision.aliases, decision.question.name)
+        return serve(request)
+
+    def _last(self, request: Request) -> Decision:
+        return never_answered(request.question) or Forward(request.question)
 
     def _route(self, name: WireName) -> int | None:
-        """Return the number of the ``forward`` with the longest zone that takes ``name``."""
-        takers = [(len(to.zone), -index) for index, to in enumerate(self.block.forwards) if to.takes(name)]
-        return -max(takers)[1] if takers else None
+        """Return the number of the first ``forward`` that takes ``name``, as CoreDNS asks them in turn."""
+        return next((index for index, to in enumerate(self.block.forwards) if to.takes(name)), None)
+
+    def next_route(self, route: int, name: WireName) -> int | None:
+        """Return the number of the next ``forward`` after one of them that takes ``name``."""
+        later = enumerate(self.block.forwards[route + 1 :], route + 1)
+        return next((index for index, to in later if to.takes(name)), None)
+
+    def _path_of(self, packed: bytes) -> tuple[WireName, ...]:
+        return self.search_path or self.responder.zone.search_path(packed)
+
+    def _transferable(self, name: WireName) -> Transferable | None:
+        zone = self.responder.zone
+        if self.has_zone and name == zone.config.naming.domain and zone.synced:
+            return Transferable(zone.serial, zone.soa(name), partial(zone_records, zone))
+        found = self.files.zones.get(name) if self.files else None
+        return Transferable(found.serial, found.soa, found.records) if found else None
+
+
+def _nsid(text: bytes, hostname: str) -> bytes:
+    content = text.replace(b"{hostname}", hostname.encode())
+    return NSID.to_bytes(2, "big") + len(content).to_bytes(2, "big") + content
 
 
 @dataclass(slots=True)
@@ -126,7 +236,10 @@ class Site:
     def use(self, parts: Iterable[Part]) -> None:
         """Answer from ``parts`` from the next query on."""
         self.parts = tuple(parts)
-        self._by_zone = {zone: part for part in self.parts for zone in part.block.zones}
+        self._by_zone: dict[WireName, list[Part]] = {}
+        for part in self.parts:
+            for zone in part.block.zones:
+                self._by_zone.setdefault(zone, []).append(part)
         plain = [part for part in self.parts if part.plain]
         self._fast = plain[0].responder.fast if len(plain) == 1 and self._is_alone(plain[0]) else None
         self._reader = self.parts[0].responder
@@ -136,12 +249,14 @@ class Site:
         config = plain.responder.zone.config
         own = (config.naming.domain, *config.reverse)
         others = [zone for part in self.parts if part is not plain for zone in part.block.zones]
-        holds = all(self._part_of(apex) is plain for apex in own)
+        if any(part.block.views for part in self.parts):
+            return False
+        holds = all(plain in next(self._holders(apex), ()) for apex in own)
         return holds and not any(is_in(zone, apex) for zone in others for apex in own)
 
-    def respond(self, message: bytes, *, stream: bool, client: str) -> bytes | Forwarding | None:
+    def respond(self, message: bytes, *, stream: bool, client: str) -> Response | None:
         """Return the reply, what to ask upstream for it, or None for silence."""
-        reply: bytes | Forwarding | None = None
+        reply: Response | None = None
         if self._fast is not None:
             reply = self._fast.reply(message, stream=stream)
         if reply is None:
@@ -162,15 +277,15 @@ class Site:
             known = counts.get(key)
         counts[key] = (known or 0) + 1
 
-    def _slowly(self, message: bytes, stream: bool, client: str) -> bytes | Forwarding | None:
+    def _slowly(self, message: bytes, stream: bool, client: str) -> Response | None:
         query = self._reader.read(message)
         if not isinstance(query, Query):
             return query
-        part = self._part_of(query.question.name.lower())
+        part = self._part_for(query, client, stream, len(message))
         if part is None:
             limit = query.udp_limit
             return write_reply(query, refuse(Rcode.REFUSED), limit, lambda _: 0)
-        reply = part.respond(query, stream=stream, client=client)
+        reply = part.respond(query, stream=stream, client=client, size_bytes=len(message))
         self.counts.dropped += reply is None
         if isinstance(reply, Forwarding):
             # A number for all forwards of all blocks of the port.
@@ -179,12 +294,21 @@ class Site:
             return replace(reply, route=reply.route + offset)
         return reply
 
-    def _part_of(self, name: WireName) -> Part | None:
+    def _part_for(self, query: Query, client: str, stream: bool, size_bytes: int) -> Part | None:
+        for parts in self._holders(query.question.name.lower()):
+            for part in parts:
+                if part.is_for(query, client, stream=stream, size_bytes=size_bytes):
+                    return part
+        return None
+
+    def _holders(self, name: WireName) -> Iterator[list[Part]]:
+        """Give the blocks of each zone that a name is in, those of the longest one first."""
         at = 0
         while True:
-            part = self._by_zone.get(name[at:])
-            if part is not None or not name[at]:
-                return part
+            if (parts := self._by_zone.get(name[at:])) is not None:
+                yield parts
+            if not name[at]:
+                return
             at += 1 + name[at]
 
     def part_of_route(self, route: int) -> tuple[Part, int]:
@@ -194,78 +318,3 @@ class Site:
                 return part, route
             route -= len(part.block.forwards)
         raise AssertionError("no such route")  # they come from the same parts
-
-
-def _steps(block: Block, hosts: Sequence[str]) -> Iterable[Step]:
-    for rules in block.acls:
-        yield _acl_step(rules)
-    if block.local:
-        yield _local_step()
-    for template in block.templates:
-        yield _template_step(template)
-    if block.hosts:
-        table = HostTable(block.hosts, hosts)
-
-        def hosts_step(question: Question, _name: WireName, _client: str) -> Decision | None:
-            return table.answer(question)
-
-        hosts_step.__name__ = "hosts"
-        yield hosts_step
-
-
-def _acl_step(config: Acl) -> Step:
-    outcomes: dict[str, Decision | None] = {
-        "allow": None,
-        "block": refuse(Rcode.REFUSED),
-        "filter": Answer(Rcode.NOERROR),
-        "drop": DROP,
-    }
-
-    def acl(question: Question, name: WireName, client: str) -> Decision | None:
-        if not any(is_in(name, zone) for zone in config.zones):
-            return None
-        rule = next((rule for rule in config.rules if _rule_meets(rule, question, client)), None)
-        return outcomes[rule.action] if rule else None
-
-    return acl
-
-
-def _rule_meets(rule: AclRule, question: Question, client: str) -> bool:
-    if rule.rtypes and question.qtype not in rule.rtypes:
-        return False
-    if not rule.networks:
-        return True
-    address = ip_address(client.partition("%")[0])
-    return any(address in network for network in rule.networks)
-
-
-def _local_step() -> Step:
-    own = {RType.A: bytes((127, 0, 0, 1)), RType.AAAA: bytes(15) + b"\x01"}
-    pointers = {names.reverse_name(packed) for packed in own.values()}
-
-    def local(question: Question, name: WireName, _client: str) -> Decision | None:
-        if name == b"\x09localhost\0":
-            packed = own.get(RType(question.qtype)) if question.qtype in own else None
-            return Answer(
-                Rcode.NOERROR, (addresses(name, question.qtype, 86400, (packed,)),) if packed else ()
-            )
-        if name in pointers and question.qtype == RType.PTR:
-            return Answer(Rcode.NOERROR, (RRset(name, RType.PTR, 86400, (b"\x09localhost\0",)),))
-        return None
-
-    return local
-
-
-def _template_step(config: Template) -> Step:
-    patterns = [re.compile(pattern) for pattern in config.matches]
-
-    def template(question: Question, name: WireName, _client: str) -> Decision | None:
-        if config.rtype not in (RType.ANY, question.qtype):
-            return None
-        if not any(is_in(name, zone) for zone in config.zones):
-            return None
-        if patterns and not any(pattern.search(names.to_text(name)) for pattern in patterns):
-            return None  # the next template, or plugin, may have an answer
-        return Answer(Rcode(config.rcode))
-
-    return template

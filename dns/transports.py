@@ -16,7 +16,7 @@ import asyncio
 import socket
 import struct
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -24,7 +24,7 @@ from typing import Protocol, TypeAlias
 
 from dns.framing import FrameReader, framed
 from dns.mmsg import SLOT_BYTES, Datagrams, available
-from dns.respond import Forwarding
+from dns.respond import Forwarding, Messages, Response
 from kubenet.errors import KubenetError
 
 BATCH = 64  # datagrams, or messages of one connection, between two looks at everything else
@@ -48,7 +48,7 @@ Ancillary: TypeAlias = list[tuple[int, int, bytes]]
 class Answers(Protocol):
     """Who knows the answers."""
 
-    def respond(self, message: bytes, *, stream: bool, client: str) -> bytes | Forwarding | None:
+    def respond(self, message: bytes, *, stream: bool, client: str) -> Response | None:
         """Return the reply, what to ask upstream for it, or None for silence."""
         ...
 
@@ -275,6 +275,7 @@ class StreamConnection(asyncio.Protocol):
         self._left = server.limits.queries
         self._scheduled = False
         self._ended = False  # the client sends no more
+        self._waiting: list[Iterator[bytes]] = []  # long replies that wait for the client to read
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -303,6 +304,9 @@ class StreamConnection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._full_since = None
+        waiting, self._waiting = self._waiting, []
+        for messages in waiting:
+            self._give(messages)
         self._serve()
 
     def overdue(self, now: float) -> bool:
@@ -362,10 +366,30 @@ class StreamConnection(asyncio.Protocol):
             if isinstance(reply, Forwarding):
                 self._in_flight += 1
                 self._server.forward(reply, self._deliver)
+            elif isinstance(reply, Messages):
+                self._in_flight += 1
+                self._give(reply.messages)
             elif reply is not None:
                 replies.append(framed(reply))
         except KubenetError:
             self._server.failed += 1
+
+    def _give(self, messages: Iterator[bytes]) -> None:
+        """Send the next message of a long reply; the one after it when the client has read."""
+        if not self._open:
+            self._in_flight -= 1
+            return
+        if self._full_since is not None:
+            self._waiting.append(messages)
+            return
+        message = next(messages, None)
+        if message is None:
+            self._in_flight -= 1
+            self._serve_soon()
+            return
+        self.active_at = self._loop.time()
+        self._write(framed(message))
+        self._loop.call_soon(self._give, messages)
 
     def _deliver(self, reply: bytes) -> None:
         self._in_flight -= 1

@@ -25,6 +25,7 @@ OPCODE_MASK = 0x7800
 DO = 0x8000  # of the EDNS flags (RFC 3225)
 
 CLASS_IN = 1
+CLASS_CH = 3
 
 # What every path carries without fragments (DNS flag day 2020); it is also what we answer at most over UDP,
 # whatever a client offers.
@@ -33,7 +34,7 @@ UDP_BYTES_WITHOUT_EDNS = 512
 TCP_BYTES = 65535
 
 _POINTER = 0xC0
-_COOKIE, _KEEPALIVE = 10, 11
+_COOKIE, _KEEPALIVE, _EXTENDED_ERROR = 10, 11, 15
 
 
 class Opcode(IntEnum):
@@ -48,6 +49,11 @@ class Rcode(IntEnum):
     NXDOMAIN = 3
     NOTIMP = 4
     REFUSED = 5
+    YXDOMAIN = 6
+    YXRRSET = 7
+    NXRRSET = 8
+    NOTAUTH = 9
+    NOTZONE = 10
     BADVERS = 16
 
 
@@ -62,12 +68,21 @@ class RType(IntEnum):
     TXT = 16
     AAAA = 28
     SRV = 33
+    NAPTR = 35
     DNAME = 39
     OPT = 41
+    DS = 43
+    SSHFP = 44
+    RRSIG = 46
+    NSEC = 47
+    DNSKEY = 48
+    TLSA = 52
+    SVCB = 64
     HTTPS = 65
     IXFR = 251
     AXFR = 252
     ANY = 255
+    CAA = 257
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +106,7 @@ class Edns:
     udp_bytes: int = UDP_BYTES
     dnssec_ok: bool = False
     keepalive: bool = False
+    options: bytes = b""  # all of them, as they came; sound
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +117,7 @@ class Query:
     flags: int  # RD, AD and CD as they came; all others 0
     question: Question
     edns: Edns | None = None
+    serial: int | None = None  # of the zone as the client has it, for IXFR
 
     @property
     def udp_limit(self) -> int:
@@ -145,12 +162,12 @@ def read_query(message: bytes) -> Query | Reject | None:
     except Malformed:
         return Reject(ident, kept, Rcode.FORMERR)
     try:
-        edns, version = _read_rest(message, end, authorities, additionals)
+        edns, version, serial = _read_rest(message, end, authorities, additionals)
     except Malformed:
         return Reject(ident, kept, Rcode.FORMERR, question.wire)
     if version:
         return Reject(ident, kept, Rcode.BADVERS, question.wire, edns)
-    return Query(ident, flags & (RD | AD | CD), question, edns)
+    return Query(ident, flags & (RD | AD | CD), question, edns, serial)
 
 
 def _question_bytes(message: bytes, questions: int) -> bytes:
@@ -177,10 +194,15 @@ def read_question(message: bytes) -> tuple[Question, int]:
     return Question(message[HEADER_BYTES:end], qtype, qclass), end + 4
 
 
-def _read_rest(message: bytes, at: int, authorities: int, additionals: int) -> tuple[Edns | None, int]:
-    """Return the EDNS part and its version; raises Malformed, also for octets after the last record."""
+def _read_rest(
+    message: bytes, at: int, authorities: int, additionals: int
+) -> tuple[Edns | None, int, int | None]:
+    """Return the EDNS part, its version and the serial of a SOA record.
+
+    Raises Malformed, also for octets after the last record.
+    """
     edns: Edns | None = None
-    version = 0
+    version, serial = 0, None
     for index in range(authorities + additionals):
         start = at
         rtype, rclass, ttl, rdata_at, at = read_record_head(message, at)
@@ -188,10 +210,13 @@ def _read_rest(message: bytes, at: int, authorities: int, additionals: int) -> t
             if edns or index < authorities or rdata_at - start != 1 + RECORD_FIXED.size:
                 raise Malformed("OPT: second, misplaced or not at the root")
             version = ttl >> 16 & 0xFF
-            edns = Edns(rclass, bool(ttl & DO), read_options(message[rdata_at:at]))
+            options = message[rdata_at:at]
+            edns = Edns(rclass, bool(ttl & DO), read_options(options), options)
+        elif rtype == RType.SOA and index < authorities and at - rdata_at > 20:
+            serial = int.from_bytes(message[at - 20 : at - 16], "big")
     if at != len(message):
         raise Malformed(f"message: {len(message) - at} octets after the last record")
-    return edns, version
+    return edns, version, serial
 
 
 def read_record_head(message: bytes, at: int) -> tuple[int, int, int, int, int]:
@@ -243,6 +268,23 @@ def read_options(options: bytes) -> bool:
             raise Malformed(f"OPT: a cookie of {length} octets")
         keepalive = keepalive or code == _KEEPALIVE
     return keepalive
+
+
+def option(options: bytes, wanted: int) -> bytes | None:
+    """Return the content of the first option of a kind in sound ``options``, None if there is none."""
+    at = 0
+    while at < len(options):
+        code, length = struct.unpack_from("!HH", options, at)
+        if code == wanted:
+            return options[at + 4 : at + 4 + length]
+        at += 4 + length
+    return None
+
+
+def extended_error(code: int, text: str = "") -> bytes:
+    """Return the option that says why (RFC 8914)."""
+    content = code.to_bytes(2, "big") + text.encode()
+    return struct.pack("!HH", _EXTENDED_ERROR, len(content)) + content
 
 
 class NameReader:

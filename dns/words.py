@@ -33,6 +33,17 @@ RCODES = {
 }
 
 
+CLASSES = {"IN": 1, "CH": 3, "HS": 4, "ANY": 255}
+
+
+def check_pattern(pattern: str) -> None:
+    """Raises InvalidInput for what is no regular expression."""
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise InvalidInput(f"pattern {pattern!r}: {error}") from error
+
+
 def duration_s(text: str) -> float:
     parts = list(_DURATION.finditer(text))
     if not parts or "".join(part[0] for part in parts) != text:

@@ -24,6 +24,7 @@ from dns.wire import RType
 from kubenet.model.links import IPAddress
 
 SCHEMA_VERSION = b"1.1.0"
+SCHEMA_VERSION_LABEL = b"\x0bdns-version"
 SCHEMA_TTL_S = 28800  # as CoreDNS
 SOA_TTL_MOST_S = 300
 
@@ -120,12 +121,13 @@ class Zone:
     namespaces: ShardedMap[bytes, int] = field(default_factory=_nothing)  # 1 for it, 1 for each Service in it
     owners: ShardedMap[bytes, frozenset[Owner]] = field(default_factory=ShardedMap)
     pods: ShardedMap[tuple[bytes, bytes], int] = field(default_factory=ShardedMap)  # namespace, address
+    tenants: ShardedMap[bytes, frozenset[bytes]] = field(default_factory=ShardedMap)  # address -> namespaces
 
     def find(self, name: WireName, labels: Labels, apex: Apex) -> Place | None:
         """Return what stands at a lower-cased name of the zone ``apex``; None: the name does not exist."""
         rest = labels[: -apex.depth]
         if not rest:
-            return self._apex_place(apex.name)
+            return self.apex(apex.name)
         if rest == (b"dns",):
             return EMPTY_PLACE
         if rest == (b"ns", b"dns"):
@@ -137,8 +139,12 @@ class Zone:
         if rest[-1] == b"pod":
             return self._find_pod(name, rest[:-1])
         if rest == (b"dns-version",):
-            return FixedPlace((RRset(name, RType.TXT, SCHEMA_TTL_S, (text_content(SCHEMA_VERSION),)),))
+            return FixedPlace((self.schema_version(name),))
         return None
+
+    def schema_version(self, name: WireName) -> RRset:
+        """Return the record that says which version of the names' specification holds."""
+        return RRset(name, RType.TXT, SCHEMA_TTL_S, (text_content(SCHEMA_VERSION),))
 
     def soa(self, apex: WireName) -> RRset:
         """Return the SOA set of one of our zones."""
@@ -153,7 +159,8 @@ class Zone:
     def _own_packed(self) -> tuple[bytes, ...]:
         return tuple(address.packed for address in self.config.own_addresses)
 
-    def _apex_place(self, apex: WireName) -> FixedPlace:
+    def apex(self, apex: WireName) -> FixedPlace:
+        """Return what stands at the top of one of our zones."""
         servers = self._name_servers(apex)
         contents = tuple(dict.fromkeys(name for name, _ in servers))
         glue = (both_families(name, self._ttl_s, held) for name, held in servers)
@@ -204,6 +211,18 @@ class Zone:
         found = ((self.services.get(key), label) for key, label in own or owners)
         return tuple(service.host_name(label) for service, label in found if service)
 
+    def search_path(self, packed: bytes) -> tuple[WireName, ...]:
+        """Return the names below which a pod's resolver looks, the root last; empty where that is unsure.
+
+        An address that two namespaces hold is being handed over: neither may get the other's names.
+        """
+        tenants = self.tenants.get(packed) or frozenset()
+        if len(tenants) != 1:
+            return ()
+        (namespace,) = tenants
+        services = b"\x03svc" + self.config.naming.domain
+        return (names.prefixed(namespace) + services, services, self.config.naming.domain, names.ROOT)
+
     def with_services(self, changes: Mapping[ServiceKey, ServiceRecords | None]) -> "Zone":
         """Return the zone after ``changes`` (None: the Service is gone); itself if nobody could tell."""
         real = {key: new for key, new in changes.items() if self.services.get(key) != new}
@@ -252,7 +271,19 @@ class Zone:
         changes: dict[tuple[bytes, bytes], int | None] = {}
         for key, step in steps:
             changes[key] = ((changes.get(key, self.pods.get(key)) or 0) + step) or None
-        return replace(self, serial=self.serial + 1, pods=self.pods.patched(changes)) if changes else self
+        if not changes:
+            return self
+        tenants: dict[bytes, frozenset[bytes] | None] = {}
+        for (namespace, packed), count in changes.items():
+            known = tenants.get(packed, self.tenants.get(packed)) or frozenset()
+            now = known | {namespace} if count else known - {namespace}
+            tenants[packed] = now or None
+        return replace(
+            self,
+            serial=self.serial + 1,
+            pods=self.pods.patched(changes),
+            tenants=self.tenants.patched(tenants),
+        )
 
 
 def _dashed_address(label: bytes) -> bytes | None:

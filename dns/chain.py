@@ -1,0 +1,124 @@
+"""How plugins stand one behind the other: each sees a request and may ask the next one. *Pure.*
+
+A plugin is a function of a request and of the plugin behind it. It answers, or asks on, perhaps something
+else, and may change what comes back. What has to be asked upstream comes back as ``Forward``; what a plugin
+wants to do with its answer then travels along in ``Forward.then``. So a plugin is written once for answers of
+ours and for those that take a while.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from dns.answer import MOST_ALIASES, Answer, Dropped, Forward, Transfer, refuse
+from dns.names import WireName
+from dns.records import RRset
+from dns.wire import Query, Question, Rcode, RType
+
+DROP = Dropped()
+Decision: TypeAlias = Answer | Forward | Dropped | Transfer
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a plugin is asked."""
+
+    question: Question  # as the plugins before this one left it
+    client: str
+    query: Query  # as it came
+    stream: bool = False
+    size_bytes: int = 0
+    depth: int = 0  # how many aliases led here
+
+    @property
+    def name(self) -> WireName:
+        """The name in lower case."""
+        return self.question.name.lower()
+
+    def asking(self, question: Question) -> "Request":
+        """Return the request for another question."""
+        return replace(self, question=question)
+
+
+Next: TypeAlias = Callable[[Request], Decision]
+Plugin: TypeAlias = Callable[[Request, Next], Decision]
+
+
+def chained(plugins: Sequence[Plugin], last: Next) -> Next:
+    """Return what asks the first of ``plugins``, and so in the end ``last``."""
+    serve = last
+    for plugin in reversed(plugins):
+        serve = _behind(plugin, serve)
+    return serve
+
+
+def named(name: str, plugin: Plugin) -> Plugin:
+    """Return the plugin with its name on what it answers itself."""
+
+    def serve(request: Request, behind: Next) -> Decision:
+        decision = plugin(request, behind)
+        if isinstance(decision, Answer) and not decision.plugin:
+            return replace(decision, plugin=name)
+        return decision
+
+    return serve
+
+
+def _behind(plugin: Plugin, behind: Next) -> Next:
+    def serve(request: Request) -> Decision:
+        return plugin(request, behind)
+
+    return serve
+
+
+def changed(decision: Decision, change: Callable[[Answer], Decision]) -> Decision:
+    """Return ``decision`` with ``change`` made to its answer, now or when it has come."""
+    match decision:
+        case Answer():
+            return change(decision)
+        case Forward():
+            return replace(decision, then=(*decision.then, change))
+        case _:
+            return decision
+
+
+def with_aliases(decision: Decision, aliases: tuple[RRset, ...]) -> Decision:
+    """Return what is known of an alias's target as the answer for the alias.
+
+    A target that is refused leaves the alias alone, which is what CoreDNS does; one that fails makes the
+    whole SERVFAIL, so that the client asks again.
+    """
+
+    def prefixed(found: Answer) -> Decision:
+        if found.rcode not in (Rcode.NOERROR, Rcode.NXDOMAIN, Rcode.SERVFAIL):
+            return Answer(Rcode.NOERROR, aliases)
+        return replace(found, answers=(*aliases, *found.answers), service=None)
+
+    return changed(decision, prefixed)
+
+
+def resolved(request: Request, serve: Next, aliases: Iterable[RRset], target: WireName) -> Decision:
+    """Return the answer for ``aliases``, of which the last one points to ``target``."""
+    aliases = tuple(aliases)
+    if request.question.qtype in (RType.CNAME, RType.ANY) or request.depth >= MOST_ALIASES:
+        return Answer(Rcode.NOERROR, aliases)
+    question = replace(request.question, name=target)
+    inner = replace(request, question=question, depth=request.depth + len(aliases))
+    return with_aliases(serve(inner), aliases)
+
+
+def resumed(answer: Answer, then: Sequence[Callable[[Answer], Decision]]) -> Decision:
+    """Return what becomes of an answer that has come, after all that waited for it."""
+    decision: Decision = answer
+    for index, change in enumerate(then):
+        if isinstance(decision, Forward):
+            return replace(decision, then=(*decision.then, *then[index:]))
+        if isinstance(decision, Dropped | Transfer):
+            return decision
+        decision = change(decision)
+    return decision
+
+
+def failing(why: Rcode) -> Answer:
+    """Return the answer of a plugin that cannot do what it was told."""
+    return refuse(why)
