@@ -19,7 +19,7 @@ from threading import Lock
 from cni.attach import Attachments, PodWiring
 from cni.deferred import deferred, directory_for
 from cni.flannel import annotations_of
-from cni.install import CACHE, install_conflist, install_plugin
+from cni.install import CACHE, CONFLIST, install_conflist, install_plugin, rival_of
 from cni.network import BRIDGE_IFNAME, NetworkConfig, NodeNetwork
 from cni.overlay import NodeNet, Skipped, node_net, own_net, peers_of
 from cni.plan import Wiring
@@ -47,6 +47,8 @@ log = logging.getLogger(__name__)
 
 MIN_INTERVAL_S = 0.1  # a cluster that starts brings its nodes one after the other
 RESYNC_S = 60.0
+RETRY_MOST_S = 2.0  # an underlay that comes back shall not wait long
+PACE = Pace(min_interval_s=MIN_INTERVAL_S, resync_s=RESYNC_S, retry_most_s=RETRY_MOST_S)
 TEND_EVERY_S = 30.0
 LOOK_EVERY_S = 2.0  # for what no event tells of
 NETWORK_UNAVAILABLE = "NetworkUnavailable"
@@ -64,7 +66,8 @@ class AgentConfig:
     conf_dir: Path
     cluster_cidrs: tuple[IPNetwork, ...]
     service_cidrs: tuple[IPNetwork, ...] = ()
-    underlay_ifname: str = "eth0"
+    underlay_ifname: str = ""  # empty: the link that has the node's address
+    conflist: str = CONFLIST  # the file's name: runtimes take the first in the order of names
     wiring: Wiring = Wiring.ROUTED
     vni: int = 1
     vxlan_port: int = 8472
@@ -158,14 +161,26 @@ class NodeAgent:
     @property
     def ifnames(self) -> frozenset[str]:
         """The node's links whose changes are ours to repair, and the one that carries the overlay."""
-        names = {self.config.underlay_ifname, f"kubenet.{self.config.vni}"}
+        names = {self._network.underlay_ifname, f"kubenet.{self.config.vni}"}
         return frozenset(names | ({BRIDGE_IFNAME} if self.config.wiring is Wiring.BRIDGE else set()))
 
     def install(self) -> None:
         """Tell the runtime of the network. Raises KubenetError."""
         kind = install_plugin(self.config.bin_dir, self.config.socket_path, cache=self.config.cache_dir)
-        path = install_conflist(self.config.conf_dir)
+        path = install_conflist(self.config.conf_dir, name=self.config.conflist)
         log.info("cni: %s plugin in %s, network in %s", kind.value, self.config.bin_dir, path)
+        self.look_for_rivals()
+
+    def look_for_rivals(self) -> None:
+        """Notice whether the runtime uses somebody else's network, and say so when that changes."""
+        rival = rival_of(self.config.conf_dir, self.config.conflist)
+        if rival and rival != self.vitals.rival:
+            log.warning(
+                "cni: %s goes before %s: pods get that network; remove it, or name ours lower (--conflist)",
+                self.config.conf_dir / rival,
+                self.config.conflist,
+            )
+        self.vitals.rival = rival
 
     def drifting(self) -> bool:
         """Return whether it is time to compare although nobody told of a change."""
@@ -177,6 +192,7 @@ class NodeAgent:
             if not self._stopped:
                 self._do_deferred()
                 self.attachments.sweep(time.time_ns())
+                self.look_for_rivals()
 
     def stop(self) -> None:
         """Finish what is under way and end all threads. Pods and rules stay."""
@@ -252,9 +268,7 @@ class _Follower:
         self._skipped: Sequence[Skipped] = ()
         self._client = client
         self._peers: Sequence[NodeNet] | None = None  # None: somebody moved since they were computed
-        self._reconciler = Reconciler(
-            f"cni {self._name}", self._sync, Pace(min_interval_s=MIN_INTERVAL_S, resync_s=RESYNC_S)
-        )
+        self._reconciler = Reconciler(f"cni {self._name}", self._sync, PACE)
 
     async def run(self) -> None:
         self._informer.on_change(self._on_change)

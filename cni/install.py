@@ -29,7 +29,9 @@ IPAM = "kubenet-ipam"  # the same, for chains of others: as what it is called th
 LOOPBACK = "loopback"  # containerd needs one; another that is there is left alone
 CONFLIST = "10-kubenet.conflist"  # runtimes take the first in the order of names
 NETWORK = "kubenet"
+_SUFFIXES = (".conflist", ".conf", ".json")  # what runtimes look at
 CAPABILITIES = ("bandwidth", "ips", "mac", "portMappings")  # what runtimes may put into runtimeConfig
+IN_A_POD = "KUBERNETES_SERVICE_HOST"  # set by every kubelet in every container
 CACHE = Path("/var/cache/kubenet")
 
 _SIGN = b"kubenet CNI plugin"  # both shims say it
@@ -103,10 +105,17 @@ def install_plugin(
     return made
 
 
-def uninstall(bin_dir: Path, conf_dir: Path) -> list[Path]:
+def rival_of(conf_dir: Path, name: str = CONFLIST) -> str:
+    """Return the file that runtimes take instead of ours, the first by name; empty if it is ours."""
+    names = [path.name for path in conf_dir.iterdir()] if conf_dir.is_dir() else []
+    first = min((each for each in names if each.endswith(_SUFFIXES)), default=name)
+    return "" if first == name else first
+
+
+def uninstall(bin_dir: Path, conf_dir: Path, *, name: str = CONFLIST) -> list[Path]:
     """Take away what was put there, the configuration first; return what that was. Raises KubenetError."""
     gone = []
-    for path in (conf_dir / CONFLIST, *(bin_dir / name for name in (PLUGIN, IPAM, LOOPBACK))):
+    for path in (conf_dir / name, *(bin_dir / each for each in (PLUGIN, IPAM, LOOPBACK))):
         if path.is_file() and (path.name != LOOPBACK or _is_ours(path)):
             try:
                 path.unlink()
@@ -123,6 +132,11 @@ def _shim(socket_path: Path, cache: Path, kind: ShimKind | None) -> tuple[ShimKi
         except (ProgramMissing, ProgramFailed):
             if kind is ShimKind.NATIVE:
                 raise
+    if IN_A_POD in os.environ:
+        raise KubenetError(
+            "no C compiler here, and a plugin in Python would need this container's interpreter on the node",
+            "use an image that has the compiled plugin: deploy/Dockerfile",
+        )
     return ShimKind.PYTHON, _python(socket_path)
 
 
@@ -132,9 +146,9 @@ def _is_ours(path: Path) -> bool:
         return _SIGN in file.read(_SIGN_WITHIN_BYTES)
 
 
-def install_conflist(conf_dir: Path, conflist: Conflist = Conflist()) -> Path:
+def install_conflist(conf_dir: Path, conflist: Conflist = Conflist(), *, name: str = CONFLIST) -> Path:
     """Tell the runtime of the network. Raises KubenetError when the file cannot be written."""
-    path = conf_dir / CONFLIST
+    path = conf_dir / name
     _put(path, conflist.text(), 0o644)
     return path
 

@@ -32,7 +32,15 @@ from kubenet.kernel.netns import NetNs
 from kubenet.kernel.rtnl import Rtnl
 from kubenet.model.iptables import Family, Table, render_restore
 from kubenet.model.iptables_save import read_save, write_between
-from kubenet.model.links import ROUTE_PROTOCOL, IPAddress, IPNetwork, LinkState, can_become, diff_state
+from kubenet.model.links import (
+    ROUTE_PROTOCOL,
+    IPAddress,
+    IPNetwork,
+    LinkKind,
+    LinkState,
+    can_become,
+    diff_state,
+)
 from kubenet.model.nft import Ruleset
 
 log = logging.getLogger(__name__)
@@ -49,7 +57,7 @@ class NetworkConfig:
     """What does not change while a node lives."""
 
     netns: NetNs
-    underlay_ifname: str
+    underlay_ifname: str  # empty: the link that has the node's address
     vni: int
     vxlan_port: int
     cluster_cidrs: tuple[IPNetwork, ...]
@@ -87,6 +95,7 @@ class NodeNetwork:
         self._settled: Imprint | None = None  # what a sync saw that found its wish fulfilled
         self._silent: dict[IPAddress, float] = {}
         self._guard = PeerGuard(config.netns)
+        self.underlay_ifname = config.underlay_ifname  # found at a sync if nobody named it
         self._book = Book(config.book_path)
         self._filtered: Surroundings | None = None
         self._filter_due_s = 0.0
@@ -97,7 +106,7 @@ class NodeNetwork:
         Raises NotFound without the underlay's link, NetlinkError, ProgramFailed.
         """
         dump = self._rtnl.tables()
-        tunnel = self._tunnel(dump)
+        tunnel = self._tunnel(dump, own)
         bridge = bridge_for(own) if self._config.wiring is Wiring.BRIDGE else None
         wiring = PodWiring(pod_mtu(tunnel, own), bridge)
         settings = self._settings.current()
@@ -137,21 +146,35 @@ class NodeNetwork:
         self._rtnl.close()
         self._guard.close()
 
-    def _tunnel(self, dump: Dump) -> Tunnel:
+    def _tunnel(self, dump: Dump, own: NodeNet) -> Tunnel:
         config = self._config
-        underlay = dump.links.get(config.underlay_ifname)
+        self.underlay_ifname = config.underlay_ifname or self._link_with(dump, own.node_ip)
+        underlay = dump.links.get(self.underlay_ifname)
         if underlay is None:
             raise NotFound(
-                f"{config.underlay_ifname}: the node has no such link to carry the overlay",
+                f"{self.underlay_ifname}: the node has no such link to carry the overlay",
                 "name the link that reaches the other nodes (--underlay)",
             )
-        return Tunnel(config.vni, config.vxlan_port, config.underlay_ifname, underlay.mtu)
+        return Tunnel(config.vni, config.vxlan_port, self.underlay_ifname, underlay.mtu)
+
+    def _link_with(self, dump: Dump, node_ip: IPAddress) -> str:
+        """Return the link that has the node's address; while none has, the one that had it."""
+        names = [entry.ifname for entry in dump.told_addresses() if entry.interface.ip == node_ip]
+        near = [name for name in names if dump.links[name].kind is not LinkKind.LOOPBACK]
+        if not near and self.underlay_ifname in dump.links:
+            return self.underlay_ifname  # it is getting another address, and the Node object will say so
+        if not near:
+            raise NotFound(
+                f"no link of this node has its address {node_ip}, or only loopback has",
+                "name the link that reaches the other nodes (--underlay)",
+            )
+        return near[0]
 
     def _direct(self, dump: Dump, peers: Sequence[NodeNet], settings: Settings) -> frozenset[str]:
         """Return the names of the peers that are reached without the tunnel."""
         if settings.direct_routing is DirectRouting.OFF:
             return frozenset()
-        underlay = self._config.underlay_ifname
+        underlay = self.underlay_ifname
         networks = [entry.interface.network for entry in dump.told_addresses() if entry.ifname == underlay]
         if settings.direct_routing is DirectRouting.AUTO:
             now_s = self._monotonic()

@@ -33,6 +33,7 @@ class Vitals:
     peers: int = 0
     attachments: Callable[[], int] = lambda: 0
     limited: str = "the node has no pod range yet"
+    rival: str = ""  # the configuration that the runtime uses instead of ours
 
     def began(self) -> None:
         """Count a sync that begins."""
@@ -66,6 +67,12 @@ class Vitals:
         yield "kubenet_agent_sync_seconds", "gauge", "How long the last one took.", self.last_took_s
         yield "kubenet_agent_peers", "gauge", "Other nodes in the overlay.", self.peers
         yield "kubenet_agent_attachments", "gauge", "Interfaces of pods.", self.attachments()
+        yield (
+            "kubenet_agent_other_network",
+            "gauge",
+            "Whether the runtime uses another one.",
+            bool(self.rival),
+        )
         yield "kubenet_agent_healthy", "gauge", "Whether the last sync succeeded.", not self.limited
 
 

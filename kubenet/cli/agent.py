@@ -31,11 +31,18 @@ RUN = Path("/run/kubenet")
 )  # fmt: skip
 @click.option("--cluster-cidr", "cluster_cidrs", multiple=True, help="Of all pods; one a family. Repeat.")
 @click.option("--service-cidr", "service_cidrs", multiple=True, help="Of all Services. Repeat.")
-@click.option("--underlay", default="eth0", show_default=True, help="The link to the other nodes.")
+@click.option(
+    "--underlay", default="", metavar="LINK",
+    help="The link to the other nodes. [default: the one that has the node's InternalIP]",
+)  # fmt: skip
 @click.option("--vni", type=click.IntRange(1, 2**24 - 1), default=1, show_default=True)
 @click.option("--vxlan-port", type=click.IntRange(1, 65535), default=8472, show_default=True)
 @click.option("--bin-dir", type=Path, default=Path("/opt/cni/bin"), show_default=True)
 @click.option("--conf-dir", type=Path, default=Path("/etc/cni/net.d"), show_default=True)
+@click.option(
+    "--conflist", default="10-kubenet.conflist", show_default=True, metavar="NAME",
+    help="The file in --conf-dir; runtimes take the first by name.",
+)  # fmt: skip
 @click.option("--config", "settings_path", type=Path, help="Settings that may change at run time (YAML).")
 @click.option("--listen", default="127.0.0.1:9871", show_default=True, help="For /healthz and /metrics.")
 @click.option("--cleanup", is_flag=True, help="Take the overlay and the packet filter away, and end.")
@@ -52,6 +59,7 @@ def agent(
     vxlan_port: int,
     bin_dir: Path,
     conf_dir: Path,
+    conflist: str,
     settings_path: Path | None,
     listen: str,
     cleanup: bool,
@@ -82,6 +90,7 @@ def agent(
             wiring=Wiring(wiring),
             vni=vni,
             vxlan_port=vxlan_port,
+            conflist=_conflist(conflist),
             settings_path=settings_path,
         )
         if cleanup:
@@ -93,11 +102,10 @@ def agent(
 
 
 def _clean_up(config: "AgentConfig") -> None:
-    from cni.install import CONFLIST
     from cni.network import NodeNetwork
 
     # First of all the runtime must not take this node for one that can have pods.
-    (config.conf_dir / CONFLIST).unlink(missing_ok=True)
+    (config.conf_dir / config.conflist).unlink(missing_ok=True)
     with contextlib.closing(NodeNetwork(config.network)) as network:
         network.remove()
 
@@ -142,6 +150,12 @@ def _cluster(path: Path | None) -> "ClusterConfig":
 
     in_pod = path is None and kubeconfig.SERVICE_ACCOUNT.exists()
     return kubeconfig.in_cluster() if in_pod else kubeconfig.load(path)
+
+
+def _conflist(name: str) -> str:
+    if "/" in name or not name.endswith(".conflist"):
+        raise InvalidInput(f"--conflist {name}: not the name of a .conflist file")
+    return name
 
 
 def _endpoint(text: str) -> "tuple[IPAddress, int]":

@@ -165,6 +165,28 @@ def install(bin_dir: Path, conf_dir: Path, socket_path: Path, no_conf: bool) -> 
         print(install_conflist(conf_dir))
 
 
+@cni.command()
+@click.option("--bin-dir", type=Path, default=BIN_DIR, show_default=True)
+@click.option("--conf-dir", type=Path, default=CONF_DIR, show_default=True)
+@click.option("--state-dir", type=Path, default=Path("/run/kubenet"), show_default=True)
+@click.option("--force", is_flag=True, help="Also while pods are attached: they can then not be deleted.")
+def uninstall(bin_dir: Path, conf_dir: Path, state_dir: Path, force: bool) -> None:
+    """Take the configuration and the plugins away that install put there."""
+    from cni.install import uninstall as take_away
+    from ipam.store import RecordStore
+    from kubenet.errors import KubenetError
+
+    directory = state_dir / "attachments"
+    attached = len(RecordStore(directory).load()[0]) if directory.is_dir() else 0
+    if attached and not force:
+        raise KubenetError(
+            f"{attached} interfaces of pods are attached, and could not be detached without the plugin",
+            "drain the node first, or use --force",
+        )
+    for path in take_away(bin_dir, conf_dir):
+        print(f"{path}: removed")
+
+
 def _runtime(bin_dirs: tuple[Path, ...], cache_dir: Path) -> "CniRuntime":
     from kubenet.node.cni_runtime import CniRuntime
 

@@ -358,7 +358,7 @@ def test_S2_a_node_without_an_underlay_limits_its_pods_and_says_so(make_node: No
             await until(lambda: node.runtime.call("STATUS").code == 1)
             status = await asyncio.to_thread(node.runtime.call, "STATUS")
             assert status.error == 51
-            assert "eth0" in status.json["msg"]
+            assert str(node.net.node_ip) in status.json["msg"]
 
     play(scene)
 

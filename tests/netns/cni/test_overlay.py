@@ -111,10 +111,11 @@ def test_N12_rules_that_somebody_flushed_come_back_without_a_word(
     play(scene)
 
 
+@pytest.mark.parametrize("underlay", ["", "eth0"], ids=["found by its address", "named"])
 def test_an_agent_follows_the_nodes_address_its_range_and_its_underlay(
-    make_node: NodeMaker, wire: NetNs, pin: Pin
+    make_node: NodeMaker, wire: NetNs, pin: Pin, underlay: str
 ) -> None:
-    one, two = make_node(1), make_node(2)
+    one, two = (make_node(number, underlay_ifname=underlay) for number in (1, 2))
 
     def to_the_new_link() -> None:
         """The link that carries the overlay goes, and another of its name comes."""
@@ -428,6 +429,22 @@ def http(netns: NetNs, path: str) -> str:
         return b"".join(iter(lambda: calling.recv(65536), b"")).decode()
 
 
+# What the unit of deploy/ leaves it.
+CAPABILITIES = ("net_admin", "net_raw", "sys_admin", "dac_override", "sys_module")
+
+
+ALL_WISHES = {
+    "portMappings": [{"hostPort": 8080, "containerPort": 80}],
+    "bandwidth": {"ingressRate": 10**6, "egressRate": 10**6},
+}
+
+
+def confined(command: list[str]) -> list[str]:
+    """The command with these capabilities and no other, whatever it executes."""
+    kept = ",".join(f"+{each}" for each in CAPABILITIES)
+    return ["setpriv", "--no-new-privs", "--inh-caps=-all", f"--bounding-set=-all,{kept}", *command]
+
+
 def agent_command(node: LabNode, kubeconfig: Path, *more: str) -> list[str]:
     options = {
         "--kubeconfig": kubeconfig,
@@ -443,7 +460,7 @@ def agent_command(node: LabNode, kubeconfig: Path, *more: str) -> list[str]:
     return [str(Path(sys.executable).parent / "kubenet"), "agent", *words, *more]
 
 
-def test_the_agent_is_a_process_that_serves_pods_tells_how_it_is_and_ends_cleanly(
+def test_S1_the_agent_is_a_process_that_serves_pods_tells_how_it_is_and_ends_cleanly(
     make_node: NodeMaker, wire: NetNs, pin: Pin, tmp_path: Path
 ) -> None:
     from labs.kubeconfig import kubeconfig_text
@@ -459,7 +476,7 @@ def test_the_agent_is_a_process_that_serves_pods_tells_how_it_is_and_ends_cleanl
                 await client.create(NODES, "", node_object(node, ranged=False))
                 with (tmp_path / "log").open("wb") as log:
                     child: Child = spawn(
-                        agent_command(node, kubeconfig),
+                        confined(agent_command(node, kubeconfig)),
                         netns=node.netns,
                         env={**ENVIRONMENT, "PYTHONDONTWRITEBYTECODE": "1"},
                         stderr=log.fileno(),
@@ -470,7 +487,7 @@ def test_the_agent_is_a_process_that_serves_pods_tells_how_it_is_and_ends_cleanl
                 cidr: Json = {"podCIDR": "10.244.1.0/24", "podCIDRs": ["10.244.1.0/24"]}
                 await client.patch(NODES, "", "node1", {"spec": cidr})
                 await until(lambda: "200" in http(node.netns, "/healthz").partition("\r\n")[0])
-                answer = await asyncio.to_thread(node.runtime.add, "a", path)
+                answer = await asyncio.to_thread(node.runtime.add, "a", path, runtimeConfig=ALL_WISHES)
                 assert answer.address == "10.244.1.2"
                 assert "kubenet_agent_attachments 1\n" in http(node.netns, "/metrics")
                 for _ in range(100):

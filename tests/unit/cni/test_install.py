@@ -15,6 +15,7 @@ from cni.install import (
     _pointed,
     install_conflist,
     install_plugin,
+    rival_of,
 )
 from cni.server import PATH_BYTES
 from cni.shim import shim
@@ -87,3 +88,25 @@ def test_the_python_plugin_is_a_program_for_this_interpreter(tmp_path: Path) -> 
     assert text.startswith(f"#!{sys.executable} -IS\n")
     assert '"/run/x.sock"' in text
     assert (tmp_path / PLUGIN).stat().st_mode & 0o777 == 0o755
+
+
+def test_the_configuration_that_runtimes_take_instead_is_named(tmp_path: Path) -> None:
+    assert rival_of(tmp_path / "none") == ""
+    install_conflist(tmp_path)
+    for name in ("99-later.conf", "00-not-one.txt", "10-kubenet.conflist.bak"):
+        (tmp_path / name).write_text("{}")
+    assert rival_of(tmp_path) == ""
+    (tmp_path / "10-flannel.conflist").write_text("{}")
+    assert rival_of(tmp_path) == "10-flannel.conflist"
+    install_conflist(tmp_path, name="00-kubenet.conflist")
+    assert rival_of(tmp_path, "00-kubenet.conflist") == ""
+
+
+def test_in_a_container_without_a_compiler_no_plugin_is_installed_that_could_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
+    monkeypatch.setattr("cni.install._COMPILE", ("no-such-compiler",))
+    with pytest.raises(KubenetError, match="no C compiler"):
+        install_plugin(tmp_path / "bin", tmp_path / "cni.sock", cache=tmp_path / "cache")
+    assert not (tmp_path / "bin").exists()
