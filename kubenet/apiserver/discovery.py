@@ -45,6 +45,13 @@ def api_group(group: str) -> Json | None:
     return {"kind": "APIGroup", "apiVersion": "v1", **_group(group, versions)} if versions else None
 
 
+def paths() -> list[str]:
+    """Return the paths of all groups and versions."""
+    named = _named_groups().items()
+    versions = [f"/apis/{group}/{version}" for group, versions in named for version in versions]
+    return ["/api", "/api/v1", "/apis", *(f"/apis/{group}" for group, _ in named), *versions]
+
+
 def _named_groups() -> dict[str, list[str]]:
     """Return the versions of each group but the core one, the preferred version first."""
     groups: dict[str, list[str]] = {}

@@ -8,6 +8,7 @@ object here.
 import asyncio
 import logging
 import socket
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
@@ -16,15 +17,23 @@ from aiohttp import web
 
 from kubenet.apiserver import codec, discovery
 from kubenet.apiserver.addresses import ServiceAddresses
-from kubenet.apiserver.bootstrap import bootstrap
+from kubenet.apiserver.attributes import of_path, of_target
+from kubenet.apiserver.authenticator import Authenticator
+from kubenet.apiserver.authorizer import Authorizer
+from kubenet.apiserver.bootstrap import bootstrap, bootstrap_rights
 from kubenet.apiserver.cache import Cache
 from kubenet.apiserver.entries import CacheLimits
 from kubenet.apiserver.garbage import GarbageCollector
-from kubenet.apiserver.requests import Requests
+from kubenet.apiserver.gate import Access, Call, Gate
+from kubenet.apiserver.metrics import TEXT_TYPE
+from kubenet.apiserver.requests import Requests, Rights, Sent
 from kubenet.apiserver.retention import Retention, run_retention
-from kubenet.apiserver.route import GroupVersion, route
+from kubenet.apiserver.reviews import Reviews
+from kubenet.apiserver.route import Target, route
 from kubenet.apiserver.status import StatusError, method_not_allowed, no_such_path, too_large
 from kubenet.apiserver.streams import Streams
+from kubenet.apiserver.timed import TimedStore
+from kubenet.apiserver.tokens import ISSUER
 from kubenet.apiserver.view import negotiated
 from kubenet.apiserver.writes import Writer
 from kubenet.clock import Clock, SystemClock
@@ -36,6 +45,8 @@ log = logging.getLogger(__name__)
 OPENAPI_V2 = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 HEALTH_PATHS = ("/healthz", "/livez", "/readyz")
 STOP_TIMEOUT_S = 1.0
+HANDSHAKE_TIMEOUT_S = 5.0  # a client that says nothing holds no more than a descriptor, and not for long
+BACKLOG = 512
 LINGER_S = 0.2  # how long the rest of a refused body is read, so that the client sees the refusal
 
 
@@ -49,33 +60,55 @@ class ServerConfig:
     retention: Retention = field(default_factory=Retention)
 
 
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A listening socket; without TLS whoever reaches it is the administrator."""
+
+    socket: socket.socket
+    tls: ssl.SSLContext | None = None
+
+
 class ApiServer:
     """One API server; ``start`` it once."""
 
-    def __init__(self, store: Store, config: ServerConfig | None = None, clock: Clock | None = None) -> None:
-        self._store = store
+    def __init__(
+        self,
+        store: Store,
+        config: ServerConfig | None = None,
+        clock: Clock | None = None,
+        access: Access | None = None,
+    ) -> None:
         self._config = config or ServerConfig()
+        self._access = access
         clock = clock or SystemClock()
+        credentials = (access or Access()).credentials
         addresses = ServiceAddresses(self._config.service_cidr)
         self._cache = Cache(store, self._config.cache)
+        authenticator = Authenticator(self._cache, credentials, clock)
+        authorizer = Authorizer(self._cache)
+        reviews = Reviews(self._cache, authorizer, authenticator, clock)
+        self._gate = Gate(access or Access(), authenticator, authorizer, clock)
+        self._store = store = TimedStore(store, self._gate.metrics, clock)
         self._writer = Writer(store, self._cache, addresses, clock)
         self._streams = Streams(store, self._cache)
         self._garbage = GarbageCollector(self._cache, self._writer, clock)
-        self._requests = Requests(self._cache, self._writer, self._streams, clock)
+        rights = Rights(authorizer, reviews, credentials.signer)
+        self._requests = Requests(self._cache, self._writer, self._streams, clock, rights)
         self._clock = clock
         self._addresses = addresses
         self._runner: web.ServerRunner | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._listening: list[asyncio.Server] = []
 
-    async def start(self, sockets: Sequence[socket.socket]) -> None:
+    async def start(self, listeners: Sequence[Listener | socket.socket]) -> None:
         """Serve on listening sockets; returns once requests are answered. Raises StoreFailed."""
         try:
-            await self._start(sockets)
+            await self._start([Listener(one) if isinstance(one, socket.socket) else one for one in listeners])
         except BaseException:
             await self.stop()
             raise
 
-    async def _start(self, sockets: Sequence[socket.socket]) -> None:
+    async def _start(self, listeners: Sequence[Listener]) -> None:
         await self._cache.load()
         self._writer.load_addresses()
         retention = run_retention(self._store, self._clock, self._config.retention)
@@ -84,15 +117,31 @@ class ApiServer:
         for task in self._tasks:
             task.add_done_callback(self._ended)
         await bootstrap(self._cache, self._writer, self._addresses.api_address, self._config.advertised_port)
+        if self._access is not None:
+            await bootstrap_rights(self._cache, self._writer)
         server = web.Server(self._serve, auto_decompress=False, access_log=None, lingering_time=LINGER_S)
         self._runner = web.ServerRunner(server, shutdown_timeout=STOP_TIMEOUT_S)
         await self._runner.setup()
-        for listener in sockets:
-            await web.SockSite(self._runner, listener).start()
+        for listener in listeners:
+            self._listening.append(await self._listen(listener))
+
+    async def _listen(self, listener: Listener) -> asyncio.Server:
+        assert self._runner is not None
+        protocols = self._runner.server
+        assert protocols is not None
+        return await asyncio.get_running_loop().create_server(
+            protocols,
+            sock=listener.socket,
+            ssl=listener.tls,
+            ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S if listener.tls else None,
+            backlog=BACKLOG,
+        )
 
     async def stop(self) -> None:
         """End all watches and requests, and stop serving. The store stays open."""
         self._streams.close()
+        for server in self._listening:
+            server.close()
         if self._runner is not None:
             await self._runner.cleanup()
         for task in self._tasks:
@@ -106,8 +155,18 @@ class ApiServer:
             self._streams.close()
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        call = self._gate.call()
+        code = 500
         try:
-            return await self._answer(request)
+            response = await self._answered(request, call)
+            code = response.status
+            return response
+        finally:
+            self._gate.finish(call, request.remote or "", code)
+
+    async def _answered(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
+        try:
+            return await self._answer(request, call)
         except StatusError as error:
             response = _json(error.body(), error.code)
             if retry := error.details.get("retryAfterSeconds"):
@@ -116,44 +175,87 @@ class ApiServer:
                 response.force_close()  # the rest of the body is not read
             return response
 
-    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _answer(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
+        call.user = self._gate.identify(request)
         path = request.rel_url.raw_path.rstrip("/")
-        if fixed := _fixed_answer(path, request.headers.get("Accept", "")):
-            if request.method != "GET":
+        target = route(path) if path.startswith(("/api/", "/apis/")) and not _is_group(path) else None
+        if isinstance(target, Target):
+            call.asked = of_target(request.method, target, request.query)
+        else:
+            call.asked = of_path(request.method, path)
+        self._gate.check(call)
+        with self._gate.room(call):
+            if isinstance(target, Target):
+                return await self._carry_out(request, target, call)
+            if request.method not in ("GET", "HEAD"):
                 raise method_not_allowed()
-            return fixed
-        target = route(path)
-        if isinstance(target, GroupVersion):
-            return _json(discovery.resource_list(target.group, target.version))
+            if target is not None:
+                return _json(discovery.resource_list(target.group, target.version))
+            return self._fixed_answer(path, request.headers.get("Accept", ""))
+
+    async def _carry_out(self, request: web.BaseRequest, target: Target, call: Call) -> web.StreamResponse:
         target.check_method(request.method)
         view = negotiated(
             request.headers.get("Accept", ""), request.query.get("includeObject", ""), self._clock.now()
         )
         if request.method == "GET":
             return await self._requests.read(request, target, view)
-        body = await _body(request)
-        return await self._requests.write(request, target, view, body)
+        return await self._requests.write(request, target, view, Sent(call.user, await _body(request)))
 
-
-def _fixed_answer(path: str, accept: str) -> web.Response | None:
-    """Return the answer of the paths that are no objects, or None."""
-    if path in HEALTH_PATHS:
-        return web.Response(text="ok")
-    if path == "/version":
-        return _json(discovery.version())
-    if path in ("/api", "/apis"):
-        if discovery.wants_aggregated(accept):
+    def _fixed_answer(self, path: str, accept: str) -> web.Response:
+        """Return the answer of a path that is no object. Raises StatusError (404)."""
+        if path in HEALTH_PATHS:
+            return web.Response(text="ok")
+        if path == "/metrics":
+            kept = ((plural, len(shelf.entries)) for plural, shelf in self._cache.shelves.items())
+            text = self._gate.metrics.text(kept, self._streams.count)
+            return web.Response(body=text.encode(), headers={"Content-Type": TEXT_TYPE})
+        if path in ("/openid/v1/jwks", "/.well-known/openid-configuration"):
+            return self._token_keys(path)
+        if path in ("/api", "/apis") and discovery.wants_aggregated(accept):
             body = codec.encoded(discovery.aggregated(core=path == "/api"))
             return web.Response(body=body, headers={"Content-Type": discovery.AGGREGATED})
-        return _json(discovery.api_versions() if path == "/api" else discovery.api_groups())
-    if path == "/openapi/v2":
-        # An empty document makes kubectl skip its own validation; a half-filled one makes it fail.
-        return web.Response(body=b"", headers={"Content-Type": OPENAPI_V2})
-    if not path.startswith(("/api/", "/apis/")):
-        raise no_such_path()
-    if path.count("/") == 2 and (group := discovery.api_group(path.removeprefix("/apis/"))):
-        return _json(group)
-    return None
+        if path == "/openapi/v2":
+            # An empty document makes kubectl skip its own validation; a half-filled one makes it fail.
+            return web.Response(body=b"", headers={"Content-Type": OPENAPI_V2})
+        return _json(_document(path))
+
+    def _token_keys(self, path: str) -> web.Response:
+        """Return what others need to check our tokens. Source: OpenID Connect Discovery 1.0."""
+        signer = self._access.credentials.signer if self._access else None
+        if signer is None:
+            raise no_such_path()
+        if path == "/openid/v1/jwks":
+            return _json({"keys": [signer.public()]})
+        return _json(
+            {
+                "issuer": ISSUER,
+                "jwks_uri": f"{ISSUER}/openid/v1/jwks",
+                "response_types_supported": ["id_token"],
+                "subject_types_supported": ["public"],
+                "id_token_signing_alg_values_supported": ["ES256"],
+            }
+        )
+
+
+def _is_group(path: str) -> bool:
+    """Return whether a path is that of a group without a version."""
+    return path.startswith("/apis/") and path.count("/") == 2
+
+
+def _document(path: str) -> Json:
+    """Return a JSON document that never changes. Raises StatusError (404)."""
+    if path == "/version":
+        return discovery.version()
+    if path == "/api":
+        return discovery.api_versions()
+    if path == "/apis":
+        return discovery.api_groups()
+    if _is_group(path) and (group := discovery.api_group(path.removeprefix("/apis/"))):
+        return group
+    if path == "":
+        return {"paths": [*discovery.paths(), *HEALTH_PATHS, "/metrics", "/openapi/v2", "/version"]}
+    raise no_such_path()
 
 
 def _json(value: Json, code: int = 200) -> web.Response:

@@ -41,6 +41,8 @@ POD = pods.KIND
 SERVICE = services.KIND
 SERVICEACCOUNT = plain.SERVICEACCOUNT
 
+BUDGET = next(kind for kind in policies.KINDS if kind.plural == "poddisruptionbudgets")
+
 BY_PATH = {(kind.resource.group, kind.resource.version, kind.plural): kind for kind in SERVED}
 BY_PLURAL = {kind.plural: kind for kind in ALL}
 BY_KIND = {(kind.resource.api_version, kind.resource.kind): kind for kind in ALL}

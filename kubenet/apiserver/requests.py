@@ -1,16 +1,20 @@
 """What each verb on each path does: the table between HTTP and reads, writes and streams."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from aiohttp import web
 
-from kubenet.apiserver import codec, objects, query, subresources
+from kubenet.apiserver import codec, eviction, objects, query, subresources
+from kubenet.apiserver.authorizer import Authorizer
 from kubenet.apiserver.cache import Cache
 from kubenet.apiserver.entries import Entry
 from kubenet.apiserver.fieldcheck import FieldCheck
+from kubenet.apiserver.kinds import BUDGET
 from kubenet.apiserver.patch import json_patch, merge_patch
 from kubenet.apiserver.reads import list_body, selected_entries
+from kubenet.apiserver.registry.access import RBAC
+from kubenet.apiserver.reviews import Reviews
 from kubenet.apiserver.route import Target
 from kubenet.apiserver.status import (
     bad_request,
@@ -18,8 +22,11 @@ from kubenet.apiserver.status import (
     unsupported_media_type,
 )
 from kubenet.apiserver.strategic import strategic_merge
+from kubenet.apiserver.strategy import Kind
 from kubenet.apiserver.streams import Streams
+from kubenet.apiserver.tokens import Signer
 from kubenet.apiserver.tree import copied_table, table_at, text_at
+from kubenet.apiserver.users import User
 from kubenet.apiserver.view import View
 from kubenet.apiserver.writes import Address, Decide, Writer
 from kubenet.clock import Clock, rfc3339
@@ -28,10 +35,28 @@ from kubenet.model.objects import Json
 PATCHES = (codec.JSON_PATCH, codec.MERGE_PATCH, codec.STRATEGIC_PATCH)
 
 
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A body, and who sent it."""
+
+    user: User
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """What answers questions about rights, and keeps them from being given away."""
+
+    authorizer: Authorizer
+    reviews: Reviews
+    signer: Signer | None = None
+
+
 class Requests:
     """Carries out routed requests."""
 
-    def __init__(self, cache: Cache, writer: Writer, streams: Streams, clock: Clock) -> None:
+    def __init__(self, cache: Cache, writer: Writer, streams: Streams, clock: Clock, rights: Rights) -> None:
+        self._rights = rights
         self._cache = cache
         self._writer = writer
         self._streams = streams
@@ -75,32 +100,59 @@ class Requests:
     # writing
 
     async def write(
-        self, request: web.BaseRequest, target: Target, view: View, body: bytes
+        self, request: web.BaseRequest, target: Target, view: View, sent: Sent
     ) -> web.StreamResponse:
         """Answer a POST, PUT, PATCH or DELETE."""
         content_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        body = sent.body
         if request.method == "DELETE":
             return await self._delete(request.query, target, view, _delete_body(body, content_type))
         fields = FieldCheck(target.body_kind, query.field_validation(request.method, request.query))
         if request.method == "PATCH":
             decide = _patching(target, body, content_type, fields)
+            decide = self._granting(target, sent.user, decide)
             response = await self._change(request.query, target, view, decide)
         else:
-            sent = codec.decode_object(body, content_type)
-            fields.check_body(sent, body, content_type)
+            value = codec.decode_object(body, content_type)
+            fields.check_body(value, body, content_type)
             if request.method == "PUT":
-                response = await self._change(request.query, target, view, _replacement(target, sent))
+                decide = self._granting(target, sent.user, _replacement(target, value))
+                response = await self._change(request.query, target, view, decide)
             else:
-                response = await self._post(request.query, target, view, sent)
+                response = await self._post(request.query, target, view, (sent.user, value))
         for warning in fields.warnings:
             response.headers.add("Warning", warning)
         return response
 
-    async def _post(self, params: Mapping[str, str], target: Target, view: View, sent: Json) -> web.Response:
+    def _granting(self, target: Target, user: User, decide: Decide) -> Decide:
+        """Return a change that gives nobody more rights than the sender has."""
+        if target.kind.resource.group != RBAC:
+            return decide
+
+        def guarded(old: Json) -> Json:
+            new = decide(old)
+            self._rights.authorizer.check_grant(user, target.kind, new)
+            return new
+
+        return guarded
+
+    async def _post(
+        self, params: Mapping[str, str], target: Target, view: View, asked: tuple[User, Json]
+    ) -> web.Response:
+        user, sent = asked
         options = query.write_options(params)
+        if not target.kind.kept:
+            return _reply(
+                codec.encoded(self._rights.reviews.answer(target.kind, user, target.namespace, sent)),
+                code=201,
+            )
+        if target.subresource == "token":
+            return self._token(target, sent)
         if target.subresource == "binding" and not target.name:
             target = replace(target, name=text_at(sent, "metadata", "name"))
         if not target.name:
+            fitted = {**sent, "metadata": {**table_at(sent, "metadata"), "namespace": target.namespace}}
+            self._rights.authorizer.check_grant(user, target.kind, fitted)
             created = await self._writer.create(target.kind, target.namespace, sent, options)
             return _reply(view.one(target.kind.resource, created), view, 201)
         if target.subresource == "binding":
@@ -112,8 +164,30 @@ class Requests:
             await self._writer.change(_address(target), bind, replace(options, subresource=True))
             return _reply(codec.encoded(success({}, 201)), code=201)
         delete = query.delete_options(params, table_at(sent, "deleteOptions"))  # an eviction
+        self._check_budgets(target)
         await self._writer.delete(_address(target), delete)
         return _reply(codec.encoded(success({}, 201)), code=201)
+
+    def _check_budgets(self, target: Target) -> None:
+        """Refuse an eviction that breaks a disruption budget. Raises StatusError (429, 500)."""
+        pod = self._cache.get(target.kind, target.namespace, target.name)
+        budgets = self._in_namespace(BUDGET, target.namespace)
+        if pod is None or not budgets:
+            return
+        if refused := eviction.refusal(
+            pod.table(), budgets, self._in_namespace(target.kind, target.namespace)
+        ):
+            raise refused
+
+    def _in_namespace(self, kind: Kind, namespace: str) -> list[Json]:
+        shelf = self._cache.shelf(kind)
+        return [shelf.entries[key].table() for key in shelf.under(f"{kind.prefix}{namespace}/")]
+
+    def _token(self, target: Target, sent: Json) -> web.Response:
+        account = self._cache.get(target.kind, target.namespace, target.name)
+        if account is None:
+            raise _address(target).not_found()
+        return _reply(codec.encoded(self._rights.reviews.token(self._rights.signer, account, sent)), code=201)
 
     async def _change(
         self, params: Mapping[str, str], target: Target, view: View, decide: Decide

@@ -105,6 +105,11 @@ class Streams:
     def _all(self) -> Iterable[Tap]:
         return [tap for taps in self._taps.values() for tap in taps]
 
+    @property
+    def count(self) -> int:
+        """How many watches are open."""
+        return sum(len(taps) for taps in self._taps.values())
+
     def close(self) -> None:
         """End every watch now, and every later one at once."""
         self._stopped = True

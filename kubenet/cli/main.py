@@ -19,6 +19,7 @@ EXIT_INTERRUPTED = 130
 # name: (module, attribute, one line of help)
 COMMANDS = {
     "agent": ("kubenet.cli.agent", "agent", "Serve the pod network of this node."),
+    "apiserver": ("kubenet.cli.apiserver", "apiserver", "Serve the Kubernetes API."),
     "apply": ("kubenet.cli.apply", "apply", "Create or change the objects of a manifest file."),
     "cni": ("kubenet.cli.cni", "cni", "Drive CNI plugins as a container runtime does."),
     "demo": ("kubenet.cli.demo", "demo", "Boot a cluster, carry real traffic through it, tear it down."),

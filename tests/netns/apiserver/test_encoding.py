@@ -279,7 +279,6 @@ def test_A5_what_is_no_request_is_refused_and_harms_nobody(request_bytes: bytes)
 @pytest.mark.parametrize(
     ("path", "code"),
     [
-        pytest.param("/", 404, id="root"),
         pytest.param("/nothing", 404, id="an unknown path"),
         pytest.param("/api/v2", 404, id="an unknown version"),
         pytest.param("/apis/none/v1/pods", 404, id="an unknown group"),
