@@ -36,7 +36,11 @@ class ClusterNames:
     def __init__(self, config: Kubernetes, own_addresses: tuple[IPAddress, ...]) -> None:
         self.config = config
         self.own_addresses = own_addresses
-        self.feed = ClusterFeed(zone_config(config, own_addresses), serial=int(time.time()))
+        self.feed = ClusterFeed(
+            zone_config(config, own_addresses),
+            serial=int(time.time()),
+            some_namespaces=bool(config.namespace_labels),
+        )
         self.synced = asyncio.Event()
         self.watchers: list[Moved] = []
         self._loop = asyncio.get_running_loop()
@@ -68,6 +72,7 @@ class ClusterNames:
             endpoints=config.endpoints,
             labels=config.labels,
             namespaces=config.namespaces,
+            namespace_labels=config.namespace_labels,
         )
         informers = follow(client, self.feed, self.poke, scope)
         async with asyncio.TaskGroup() as tasks:

@@ -179,7 +179,10 @@ class CorefileServer:
 
     def _api(self, config: Kubernetes) -> ClusterConfig:
         if config.endpoint:
-            return ClusterConfig(server=config.endpoint)
+            pems = [_pem(path) for path in config.tls] or [b"", b"", b""]
+            return ClusterConfig(
+                server=config.endpoint, client_cert_pem=pems[0], client_key_pem=pems[1], ca_pem=pems[2]
+            )
         path = self.config.kubeconfig or (Path(config.kubeconfig) if config.kubeconfig else None)
         if path is None and "KUBERNETES_SERVICE_HOST" in os.environ:
             return kubeconfig.in_cluster()
@@ -281,6 +284,13 @@ class CorefileServer:
         if following:
             with suppress(asyncio.CancelledError):
                 await asyncio.wait(following)
+
+
+def _pem(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise InvalidInput(f"kubernetes: tls: {path}: {error.strerror}") from error
 
 
 async def serve(config: ServeConfig, stop: asyncio.Event, again: asyncio.Event | None = None) -> None:

@@ -30,14 +30,15 @@ class Flushed:
 class ClusterFeed:
     """The objects as last seen, and the zone they make."""
 
-    def __init__(self, config: ZoneConfig, serial: int) -> None:
+    def __init__(self, config: ZoneConfig, serial: int, *, some_namespaces: bool = False) -> None:
         self.zone = Zone(config, serial)
+        self._some_namespaces = some_namespaces  # show only what is in a namespace that has been told
         self._services: dict[str, Service] = {}
         self._slices: dict[str, dict[str, EndpointSlice]] = {}  # by Service, by slice
         self._service_of: dict[str, str] = {}  # slice -> Service
         self._read: dict[str, tuple[EndpointSlice, SliceRecords]] = {}
         self._namespaces: set[bytes] = set()
-        self._pods: dict[str, tuple[tuple[bytes, bytes], ...]] = {}
+        self._pods: dict[str, _Held] = {}
         self._dirty: dict[str, None] = {}  # Services in doubt, oldest doubt first
         self._complete = False
 
@@ -75,14 +76,19 @@ class ClusterFeed:
         if label is None or (label in self._namespaces) == (new is not None):
             return
         self._namespaces ^= {label}
+        if self._some_namespaces:
+            self._dirty |= dict.fromkeys(each for each in self._services if each.startswith(f"{key}/"))
         self.zone = self.zone.with_namespace(label, exists=new is not None)
 
     def pod(self, key: str, new: Pod | None) -> None:
         """A pod is now ``new``; only a zone with verified pods needs to know."""
-        before, after = self._pods.pop(key, ()), _held(new) if new else ()
+        before, after = self._pods.pop(key, None), _held(new) if new else None
         if after:
             self._pods[key] = after
-        self.zone = self.zone.with_pods([*((held, -1) for held in before), *((held, 1) for held in after)])
+        if before:
+            self.zone = self.zone.with_pods(before.addresses, -1, own=before.own)
+        if after:
+            self.zone = self.zone.with_pods(after.addresses, 1, own=after.own)
 
     def complete(self) -> None:
         """All objects that exist have been told: once they are flushed, what is not there does not exist."""
@@ -111,10 +117,13 @@ class ClusterFeed:
 
     def _records(self, key: str) -> ServiceRecords | None:
         service = self._services.get(key)
-        if service is None:
+        if service is None or not self._shows(key):
             return None
         slices = sorted(self._slices.get(key, {}).items())
         return read_service(service, [self._slice(*each) for each in slices], self.zone.config.naming)
+
+    def _shows(self, key: str) -> bool:
+        return not self._some_namespaces or names.label_of(key.partition("/")[0]) in self._namespaces
 
     def _slice(self, key: str, new: EndpointSlice) -> SliceRecords:
         """Read a slice, or remember it: of fifty slices of a Service one changes at a time."""
@@ -131,11 +140,18 @@ class ClusterFeed:
         return [text for text in records.ignored if text not in said] if records else []
 
 
-def _held(pod: Pod) -> tuple[tuple[bytes, bytes], ...]:
-    """Return the addresses of a live pod, each with its namespace."""
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """The addresses of a live pod, each with its namespace; ``own``: they are the pod's, not its node's."""
+
+    addresses: tuple[tuple[bytes, bytes], ...]
+    own: bool
+
+
+def _held(pod: Pod) -> _Held | None:
     label = names.label_of(pod.metadata.namespace)
     if label is None or pod.status.phase in _FINISHED:
-        return ()
+        return None
     texts = [each.ip for each in pod.status.pod_ips] or [pod.status.pod_ip]
     held: dict[bytes, None] = {}
     for text in texts:
@@ -143,4 +159,4 @@ def _held(pod: Pod) -> tuple[tuple[bytes, bytes], ...]:
             held[ip_address(text).packed] = None
         except ValueError:
             continue  # no address yet
-    return tuple((label, packed) for packed in held)
+    return _Held(tuple((label, packed) for packed in held), not pod.spec.host_network) if held else None

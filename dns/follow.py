@@ -23,6 +23,7 @@ class Scope:
     endpoints: bool = True
     labels: str = ""  # a selector of Services
     namespaces: frozenset[str] = frozenset()  # none: all
+    namespace_labels: str = ""  # a selector of Namespaces
 
 
 def follow(client: ApiClient, feed: ClusterFeed, poke: Callable[[], None], scope: Scope) -> Informers:
@@ -49,7 +50,7 @@ def follow(client: ApiClient, feed: ClusterFeed, poke: Callable[[], None], scope
 
     informers: Informers = [
         informer(SERVICES, Service, feed.service, scope.labels),
-        informer(NAMESPACES, Namespace, feed.namespace),
+        informer(NAMESPACES, Namespace, feed.namespace, scope.namespace_labels),
     ]
     if scope.endpoints:
         informers.append(informer(ENDPOINTSLICES, EndpointSlice, feed.endpoint_slice))

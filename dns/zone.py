@@ -266,15 +266,16 @@ class Zone:
             self, serial=self.serial + 1, namespaces=self.namespaces.patched({label: known or None})
         )
 
-    def with_pods(self, steps: Iterable[tuple[tuple[bytes, bytes], int]]) -> "Zone":
-        """Return the zone after pods took (+1) or left (-1) addresses of their namespaces."""
+    def with_pods(self, held: Iterable[tuple[bytes, bytes]], step: int, *, own: bool = True) -> "Zone":
+        """Return the zone after a pod took (+1) or left (-1) addresses of its namespace.
+
+        ``own`` False: they are its node's, and say nothing of who asks from them.
+        """
         changes: dict[tuple[bytes, bytes], int | None] = {}
-        for key, step in steps:
+        for key in held:
             changes[key] = ((changes.get(key, self.pods.get(key)) or 0) + step) or None
-        if not changes:
-            return self
         tenants: dict[bytes, frozenset[bytes] | None] = {}
-        for (namespace, packed), count in changes.items():
+        for (namespace, packed), count in changes.items() if own else ():
             known = tenants.get(packed, self.tenants.get(packed)) or frozenset()
             now = known | {namespace} if count else known - {namespace}
             tenants[packed] = now or None

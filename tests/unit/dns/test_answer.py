@@ -1,12 +1,14 @@
 """What the cluster's names give: the rows of the Kubernetes DNS specification, and what CoreDNS adds."""
 
+import msgspec
 import pytest
 
 from dns import names
+from dns.feed import ClusterFeed
 from dns.read import Naming
 from dns.wire import AD, CD, RD, RType
-from dns.zone import PodsMode
-from kubenet.model.objects import Namespace, ObjectMeta
+from dns.zone import PodsMode, ZoneConfig
+from kubenet.model.objects import Namespace, ObjectMeta, PodSpec
 from tests.unit.dns.world import (
     PLAIN_OPT,
     ZONE,
@@ -626,3 +628,27 @@ def test_A16_a_service_without_ready_endpoints_can_be_hidden() -> None:
     assert cluster.ask(f"web.demo.svc.{ZONE}").rdata == ["10.96.1.1"]
     cluster.put(endpoint_slice("demo/web-1", "web", endpoint("10.244.0.1", ready=False)))
     assert cluster.ask(f"web.demo.svc.{ZONE}").status == "NXDOMAIN"
+
+
+def test_A16_namespace_labels_show_what_is_in_a_namespace_that_matches() -> None:
+    feed = ClusterFeed(
+        ZoneConfig(Naming(names.from_text(ZONE)), PodsMode.INSECURE), serial=1, some_namespaces=True
+    )
+    feed.service("demo/web", service("demo/web", "10.96.1.1"))
+    feed.complete()
+    web = (b"web", b"demo")
+    assert web not in feed.flush().zone.services
+    feed.namespace("demo", Namespace(metadata=ObjectMeta(name="demo")))
+    assert web in feed.flush().zone.services
+    feed.namespace("demo", None)
+    zone = feed.flush().zone
+    assert web not in zone.services
+    assert b"demo" not in zone.namespaces
+
+
+def test_A14_a_pod_on_its_nodes_network_has_no_search_path_of_its_own() -> None:
+    on_host = pod("demo/host", "10.0.0.1")
+    on_host = msgspec.structs.replace(on_host, spec=PodSpec(host_network=True))
+    cluster = Cluster(on_host, pods=PodsMode.VERIFIED)
+    assert cluster.ask(f"10-0-0-1.demo.pod.{ZONE}").rdata == ["10.0.0.1"]
+    assert cluster.feed.zone.search_path(bytes((10, 0, 0, 1))) == ()
