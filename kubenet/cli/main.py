@@ -26,6 +26,7 @@ COMMANDS = {
     "dns": ("kubenet.cli.dns", "dns", "Serve the cluster's names, or ask a DNS server."),
     "proxy": ("kubenet.cli.proxy", "proxy", "Make Services reach their endpoints on this node."),
     "ipam": ("kubenet.cli.ipam", "ipam", "Who holds which address on this node."),
+    "trace": ("kubenet.cli.trace", "trace", "Send one packet and tell its whole way."),
     "lab": ("kubenet.cli.lab", "lab", "Clusters of network namespaces on this machine."),
 }
 

@@ -9,6 +9,7 @@ The kernel keeps an skb at the same address from a pod through NAT, encapsulatio
 The programs use this to learn translations: a packet whose tuple is not in the table, but whose address and
 fingerprint (IP identification and length) are those of a packet that was, is that packet after NAT, and its
 new tuple and the reverse of it are added. So the answer to a masqueraded packet is recognised when it comes.
+What a node itself sends is translated before its first interface: there the sending socket's port tells it.
 
 A record that finds no room is counted, never waited for.
 
@@ -86,6 +87,7 @@ class Offsets:
     dev_ifindex: int
     dev_net: int
     sock_net: int
+    sock_port: int
     net_inum: int
 
 
@@ -101,6 +103,7 @@ def offsets_in(types: Btf) -> Offsets:
         dev_ifindex=types.offset("net_device", "ifindex"),
         dev_net=types.offset("net_device", "nd_net.net"),
         sock_net=types.offset("sock_common", "skc_net.net"),
+        sock_port=types.offset("sock_common", "skc_num"),
         net_inum=types.offset("net", "ns.inum"),
     )
 
@@ -114,6 +117,7 @@ class Maps:
     lost: int
     flows: int = -1
     packets: int = -1
+    socket_port: int = 0  # packets that a socket with this port sends are the flow's too
 
 
 class Record(NamedTuple):
@@ -161,7 +165,7 @@ def program(kind: EventKind, at: Offsets, maps: Maps, vxlan_ports: tuple[int, ..
     asm.add_register(8, 1)  # r8: the network header
     asm.read_kernel(_RECORD + _ETHERNET, CAPTURED_BYTES, 8, -ETHERNET_BYTES)
     if maps.flows >= 0:
-        _of_the_flow(asm, maps, vxlan_ports)
+        _of_the_flow(asm, at, maps, vxlan_ports)
     _write_record(asm, kind, at, maps)
     asm.label("end")
     asm.set(0, 0)
@@ -189,7 +193,7 @@ def _watched_namespace(asm: Assembler, at: Offsets, maps: Maps) -> None:
     asm.jump_if(0, 0, "end")
 
 
-def _of_the_flow(asm: Assembler, maps: Maps, vxlan_ports: tuple[int, ...]) -> None:
+def _of_the_flow(asm: Assembler, at: Offsets, maps: Maps, vxlan_ports: tuple[int, ...]) -> None:
     """End unless the packet belongs to the flow; learn the tuple it has now."""
     asm.read_kernel(_HEADER, 28, 8, 0)
     _inside_vxlan(asm, vxlan_ports)
@@ -205,9 +209,13 @@ def _of_the_flow(asm: Assembler, maps: Maps, vxlan_ports: tuple[int, ...]) -> No
     asm.jump_unless(0, 0, "known")
     asm.store(8, FRAME, _SCRATCH, 7)
     _lookup(asm, maps.packets, _SCRATCH)
-    asm.jump_if(0, 0, "end")
+    asm.jump_if(0, 0, "new")
     asm.load(8, 1, 0, 0)
-    asm.jump_unless_equal(1, 9, "end")
+    asm.jump_unless_equal(1, 9, "new")
+    asm.jump("learn")
+    asm.label("new")
+    _from_the_socket(asm, at, maps.socket_port)
+    asm.label("learn")
     asm.store(8, FRAME, _ONE, 9)
     _update(asm, maps.flows, _KEY, _ONE)
     _update(asm, maps.flows, _REVERSE, _ONE)
@@ -215,6 +223,21 @@ def _of_the_flow(asm: Assembler, maps: Maps, vxlan_ports: tuple[int, ...]) -> No
     asm.store(8, FRAME, _SCRATCH, 7)
     asm.store(8, FRAME, _ONE, 9)
     _update(asm, maps.packets, _SCRATCH, _ONE)
+
+
+def _from_the_socket(asm: Assembler, at: Offsets, port: int) -> None:
+    """End unless the packet is of a socket with the port: NAT comes before the first interface."""
+    if not port:
+        asm.jump("end")
+        return
+    asm.store_number(8, FRAME, _SCRATCH, 0)
+    asm.read_kernel(_SCRATCH, 8, 7, at.skb_sk)
+    asm.load(8, 1, FRAME, _SCRATCH)
+    asm.jump_if(1, 0, "end")
+    asm.store_number(8, FRAME, _SCRATCH, 0)
+    asm.read_kernel(_SCRATCH, 2, 1, at.sock_port)
+    asm.load(8, 1, FRAME, _SCRATCH)
+    asm.jump_unless(1, port, "end")
 
 
 def _inside_vxlan(asm: Assembler, vxlan_ports: tuple[int, ...]) -> None:

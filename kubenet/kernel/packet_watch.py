@@ -78,7 +78,7 @@ class PacketWatch:
     """What packets do in some namespaces, while this is open.
 
     With ``flows`` only those packets are told whose five-tuple is in the table (``bpf_programs.flow_key``),
-    and what becomes of them by NAT; without, every packet.
+    and what becomes of them by NAT, and those of a socket with ``socket_port``; without, every packet.
     """
 
     def __init__(
@@ -87,6 +87,7 @@ class PacketWatch:
         kinds: Sequence[EventKind],
         *,
         flows: Sequence[bytes] | None = None,
+        socket_port: int = 0,
         vxlan_ports: tuple[int, ...] = VXLAN_PORTS,
     ) -> None:
         """Start to watch. Raises KernelLacks, NotPermitted, ProgramRefused."""
@@ -101,7 +102,7 @@ class PacketWatch:
             maps = Maps(self._ring.fd, self._namespaces.fd, self._lost.fd)
             self._flows: BpfMap | None = None
             if flows is not None:
-                maps = self._flow_maps(maps, flows, undo)
+                maps = self._flow_maps(maps, flows, socket_port, undo)
             for inode in namespaces:
                 self.add_namespace(inode)
             attached = undo.enter_context(Attached())
@@ -109,14 +110,14 @@ class PacketWatch:
                 attached.attach(TRACEPOINTS[kind], program(kind, self._layout.offsets, maps, vxlan_ports))
             self._undo = undo.pop_all()
 
-    def _flow_maps(self, maps: Maps, flows: Sequence[bytes], undo: ExitStack) -> Maps:
+    def _flow_maps(self, maps: Maps, flows: Sequence[bytes], socket_port: int, undo: ExitStack) -> Maps:
         self._flows = BpfMap.hash(FLOW_KEY_BYTES, 8, MAX_FLOWS)
         undo.callback(self._flows.close)
         packets = BpfMap.recent(8, 8, 4096)
         undo.callback(packets.close)
         for key in flows:
             self._flows.put(key, _PRESENT)
-        return Maps(maps.ring, maps.namespaces, maps.lost, self._flows.fd, packets.fd)
+        return Maps(maps.ring, maps.namespaces, maps.lost, self._flows.fd, packets.fd, socket_port)
 
     @property
     def reasons(self) -> Mapping[int, str]:

@@ -8,7 +8,7 @@ Source: RFC 791, RFC 768, RFC 9293, RFC 792, RFC 7348 section 5.
 
 import struct
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from typing import NamedTuple
 
@@ -71,6 +71,8 @@ class Vxlan:
     source: IPv4Address
     destination: IPv4Address
     port: int
+    ident: int = 0  # of the outer packet
+    length: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,7 @@ def decode(raw: bytes, vxlan_ports: Collection[int] = VXLAN_PORTS) -> Packet | N
     if fragment & _OFFSET:
         rest = b""
     ends = IPv4Address(source), IPv4Address(destination)
-    if protocol == UDP and (inside := _in_vxlan(rest, ends, vxlan_ports)):
+    if protocol == UDP and (inside := _in_vxlan(rest, (*ends, ident, length), vxlan_ports)):
         return inside
     if protocol == TCP and len(rest) >= _TCP.size:
         return _tcp(rest, ends, ident, ttl, length)
@@ -150,7 +152,7 @@ def _icmp(rest: bytes, ends: tuple[IPv4Address, IPv4Address], ident: int, ttl: i
 
 
 def _in_vxlan(
-    rest: bytes, ends: tuple[IPv4Address, IPv4Address], vxlan_ports: Collection[int]
+    rest: bytes, outer: tuple[IPv4Address, IPv4Address, int, int], vxlan_ports: Collection[int]
 ) -> Packet | None:
     inside_at = 8 + _VXLAN_BYTES + ETHERNET_BYTES
     if len(rest) < inside_at + _IP.size:
@@ -161,17 +163,6 @@ def _in_vxlan(
     inside = decode(rest[inside_at:], ())
     if inside is None:
         return None
-    around = Vxlan(int.from_bytes(rest[12:15], "big"), *ends, port)
-    return Packet(
-        inside.flow,
-        inside.ident,
-        inside.ttl,
-        inside.length,
-        inside.flags,
-        inside.sequence,
-        inside.icmp_type,
-        inside.icmp_code,
-        inside.payload,
-        around,
-        inside.about,
-    )
+    source, destination, ident, length = outer
+    around = Vxlan(int.from_bytes(rest[12:15], "big"), source, destination, port, ident, length)
+    return replace(inside, vxlan=around)

@@ -16,7 +16,7 @@ from kubenet.kernel.bpf_programs import (
     read_record,
 )
 
-OFFSETS = Offsets(16, 24, 192, 180, 112, 164, 224, 264, 48, 176)
+OFFSETS = Offsets(16, 24, 192, 180, 112, 164, 224, 264, 48, 14, 176)
 
 
 def decoded(code: bytes) -> list[tuple[int, ...]]:
@@ -77,7 +77,7 @@ def test_a_label_that_is_missing_or_there_twice_is_refused() -> None:
 
 @pytest.mark.parametrize("kind", list(EventKind))
 def test_every_jump_of_our_programs_lands_inside_and_the_stack_is_not_left(kind: EventKind) -> None:
-    code = decoded(program(kind, OFFSETS, Maps(3, 4, 5, 6, 7), (8472, 4789)))
+    code = decoded(program(kind, OFFSETS, Maps(3, 4, 5, 6, 7, 40000), (8472, 4789)))
     for place, (opcode, target, _, offset, _) in enumerate(code):
         if opcode & 7 == 5 and opcode not in (0x85, 0x95):
             assert 0 <= place + 1 + offset < len(code)
