@@ -193,7 +193,7 @@ OPTIONS: tuple[Option, ...] = (
         "hostname_override",
         "The name of our Node; the host's own name if not said.",
     ),
-    Option("mode", "proxy-mode", read_mode, "mode", "iptables or nftables."),
+    Option("mode", "proxy-mode", read_mode, "mode", "iptables or nftables; the better one by default."),
     Option("clusterCIDR", "cluster-cidr", read_networks, "cluster_cidrs", "The networks of pods: v4, v6."),
     Option(
         "detectLocalMode",

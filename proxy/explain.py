@@ -1,7 +1,7 @@
 """Where a connection goes, told from the rules that a node would have."""
 
 from kubenet.errors import InvalidInput
-from kubenet.model.iptables import Jump, Table
+from kubenet.model.iptables import Table
 from kubenet.model.nft import Ruleset, rule_text
 from kubenet.model.objects import Node
 from kubenet.model.protocol import Protocol
@@ -13,7 +13,7 @@ from proxy.node_config import ProxyConfig, locality_of, track_rules
 from proxy.policy import ServingPort, serve
 from proxy.ports import NodeNetwork, parse_ip
 from proxy.simulate import Arrives, Course, Host, Packet, Step, courses
-from proxy.simulate_nft import nft_chances
+from proxy.simulate_nft import nft_courses
 from proxy.source import Source
 from proxy.track import track
 
@@ -38,8 +38,7 @@ def explained(config: ProxyConfig, source: Source, packet: Packet) -> tuple[Cour
         raise InvalidInput(f"nothing is proxied for IPv{packet.source.version}", "give its --cluster-cidr")
     host = host_of(source.node())
     if config.mode is ProxyMode.NFTABLES:
-        chances = nft_chances(nft_rules_of(config, source, networks[0]), packet, host)
-        found = [Course(outcome, chance, (), 0) for outcome, chance in chances.items()]
+        found = list(nft_courses(nft_rules_of(config, source, networks[0]), packet, host))
     else:
         found = list(courses(tables_of(config, source, networks[0]), packet, host))
     return tuple(sorted(found, key=lambda course: -course.chance))
@@ -79,13 +78,9 @@ def outcome_words(course: Course) -> str:
 
 def deciding_step(course: Course) -> Step | None:
     """Return the rule that translated it or stopped it; None if there is none."""
-    final = [s for s in course.steps if not isinstance(s.rule.target, Jump) and s.chain.startswith("KUBE-")]
-    to = course.outcome
-    if isinstance(to, Arrives):
-        if not to.translated:
-            return None
-        return next((step for step in final if "DNAT" in step.rule.text()), None)
-    return final[-1] if final else None
+    if isinstance(course.outcome, Arrives):
+        return next((step for step in course.steps if step.translates), None)
+    return next((step for step in reversed(course.steps) if step.stops), None)
 
 
 def nft_text(rules: Ruleset) -> str:

@@ -14,6 +14,7 @@ from enum import Enum
 from fractions import Fraction
 from typing import TypeAlias
 
+from kubenet.model import nft
 from kubenet.model.iptables import (
     AddressKind,
     Comment,
@@ -92,15 +93,30 @@ Outcome: TypeAlias = Arrives | Stopped
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A rule that took the packet: the ``number``-th of its chain, from 1."""
+    """A rule that took the packet, of iptables or nftables: the ``number``-th of its chain, from 1."""
 
     table: str
     chain: str
     number: int
-    rule: Rule
+    rule: Rule | nft.Rule
+
+    @property
+    def translates(self) -> bool:
+        """Whether it sends the packet elsewhere."""
+        if isinstance(self.rule, Rule):
+            return isinstance(self.rule.target, Dnat)
+        return isinstance(self.rule[-1], nft.Choose | nft.Resume)
+
+    @property
+    def stops(self) -> bool:
+        """Whether it ends the packet's way."""
+        if isinstance(self.rule, Rule):
+            return isinstance(self.rule.target, Reject) or self.rule.target is Verdict.DROP
+        return isinstance(self.rule[-1], nft.Reject) or self.rule[-1] is nft.Verdict.DROP
 
     def __str__(self) -> str:
-        return f"{self.table} {self.chain} {self.number}: {self.rule.text()}"
+        words = self.rule.text() if isinstance(self.rule, Rule) else nft.rule_text(self.rule)
+        return f"{self.table} {self.chain} {self.number}: {words}"
 
 
 @dataclass(frozen=True, slots=True)

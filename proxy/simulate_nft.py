@@ -38,8 +38,6 @@ from kubenet.model.nft import (
     Masquerade,
     Reject,
     Resume,
-    Rule,
-    Rules,
     Ruleset,
     Sentence,
     SetMark,
@@ -50,7 +48,7 @@ from kubenet.model.nft import (
     width,
 )
 from proxy import nft_names as n
-from proxy.simulate import Arrives, Host, Outcome, Packet, Stopped
+from proxy.simulate import Arrives, Course, Host, Outcome, Packet, Step, Stopped
 
 _NUMBER = struct.Struct("=I")
 
@@ -67,6 +65,8 @@ class _Walk:
     translated: bool = False
     masqueraded: bool = False
     stopped: Stopped | None = None
+    steps: tuple[Step, ...] = ()
+    passed: int = 0
 
 
 class _End(Enum):
@@ -94,12 +94,18 @@ def nft_chances(
 
     ``remembered`` is the endpoint (address and port, packed) that the client is known to have gone to.
     """
-    hook = Hook.OUTPUT if host.is_local(packet.source) else Hook.PREROUTING
     sums: dict[Outcome, Fraction] = defaultdict(Fraction)
+    for course in nft_courses(rules, packet, host, remembered):
+        sums[course.outcome] += course.chance
+    return dict(sums)
+
+
+def nft_courses(rules: Ruleset, packet: Packet, host: Host, remembered: bytes = b"") -> Iterator[Course]:
+    """Yield every way that ``packet`` may go, rule by rule."""
+    hook = Hook.OUTPUT if host.is_local(packet.source) else Hook.PREROUTING
     for walk in _at(rules, hook, _Walk(packet, host, remembered)):
         for end in [walk] if walk.stopped else _at(rules, Hook.POSTROUTING, walk):
-            sums[_outcome(end)] += end.chance
-    return dict(sums)
+            yield Course(_outcome(end), end.chance, end.steps, end.passed)
 
 
 def _outcome(walk: _Walk) -> Outcome:
@@ -109,50 +115,63 @@ def _outcome(walk: _Walk) -> Outcome:
 
 
 def _at(rules: Ruleset, hook: Hook, walk: _Walk) -> Iterator[_Walk]:
-    (chain,) = (chain for chain in rules.chains.values() if chain.hook is hook)
-    for _, after in _chain(rules, chain.rules, walk):
+    (name,) = (name for name, chain in rules.chains.items() if chain.hook is hook)
+    for _, after in _chain(rules, name, walk):
         yield after
 
 
-def _chain(rules: Ruleset, left: Rules, walk: _Walk) -> _Ends:
-    if not left:
+def _chain(rules: Ruleset, name: str, walk: _Walk, start: int = 0) -> _Ends:
+    chain = rules.chains[name].rules
+    if start == len(chain):
         yield _End.RETURNED, walk
         return
-    for end, after in _rule(rules, left[0], walk):
+    step = Step(n.TABLE, name, start + 1, chain[start])
+    for end, after in _rule(rules, step, replace(walk, passed=walk.passed + 1)):
         if end is _End.GOES_ON:
-            yield from _chain(rules, left[1:], after)
+            yield from _chain(rules, name, after, start + 1)
         else:
             yield end, after
 
 
-def _rule(rules: Ruleset, rule: Rule, walk: _Walk) -> _Ends:
-    """Yield how ``walk`` leaves a rule: by its last sentence, or before it at one that does not hold."""
-    for sentence in rule:
-        match sentence:
-            case SetMark(bit):
-                walk = replace(walk, mark=walk.mark | bit)
-            case ClearMark(bit):
-                walk = replace(walk, mark=walk.mark & ~bit)
-            case Dispatch() | Choose() | Resume() | Jump() | Goto() | Verdict() | Reject() | Masquerade():
-                yield from _decide(rules, sentence, walk)
-                return
-            case Forget():
-                walk = replace(walk, remembered=b"")
-            case Count():
-                pass
-            case _:
-                if not _holds(rules, sentence, walk):
-                    break
+def _rule(rules: Ruleset, step: Step, came: _Walk) -> _Ends:
+    """Yield how a walk leaves a rule: by its last sentence, or before it at one that does not hold."""
+    assert isinstance(step.rule, tuple)
+    walk = replace(came, steps=(*came.steps, step))
+    for sentence in step.rule:
+        if isinstance(sentence, _LAST):
+            for end, after in _decide(rules, sentence, walk):
+                missed = end is _End.GOES_ON and not isinstance(sentence, Jump)
+                yield end, replace(after, steps=came.steps) if missed else after
+            return
+        if isinstance(sentence, SetMark | ClearMark | Forget | Count):
+            walk = _changed(sentence, walk)
+        elif not _holds(rules, sentence, walk):
+            yield _End.GOES_ON, replace(walk, steps=came.steps)
+            return
     yield _End.GOES_ON, walk
+
+
+_LAST = (Dispatch, Choose, Resume, Jump, Goto, Verdict, Reject, Masquerade)  # no sentence follows them
+
+
+def _changed(sentence: SetMark | ClearMark | Forget | Count, walk: _Walk) -> _Walk:
+    match sentence:
+        case SetMark(bit):
+            return replace(walk, mark=walk.mark | bit)
+        case ClearMark(bit):
+            return replace(walk, mark=walk.mark & ~bit)
+        case Forget():
+            return replace(walk, remembered=b"")
+    return walk
 
 
 def _decide(rules: Ruleset, sentence: Sentence, walk: _Walk) -> _Ends:
     match sentence:
         case Jump(chain):
-            for end, after in _chain(rules, rules.chains[chain].rules, walk):
+            for end, after in _chain(rules, chain, walk):
                 yield (_End.GOES_ON if end is _End.RETURNED else end), after
         case Goto(chain):
-            yield from _chain(rules, rules.chains[chain].rules, walk)
+            yield from _chain(rules, chain, walk)
         case Verdict.RETURN:
             yield _End.RETURNED, walk
         case Dispatch():
@@ -182,7 +201,7 @@ def _dispatch(rules: Ruleset, sentence: Dispatch, walk: _Walk) -> _Ends:
     if chain is None:
         yield _End.GOES_ON, walk
     else:
-        yield from _chain(rules, rules.chains[chain.decode()].rules, walk)
+        yield from _chain(rules, chain.decode(), walk)
 
 
 def _choose(rules: Ruleset, choose: Choose, walk: _Walk) -> _Ends:

@@ -89,11 +89,12 @@ def explain(
 
         kubenet proxy --source-file cluster.yaml explain 10.244.1.9 10.96.0.10:53 --protocol UDP
     """
+    from kubenet.cli.proxy_run import with_mode
     from kubenet.model.protocol import Protocol
     from proxy.explain import explained, packet_of
     from proxy.simulate import Stopped
 
-    settings = _settings(ctx.obj)
+    settings = with_mode(_settings(ctx.obj))
     found = _read_once(settings, ctx.obj)
     config = _config(settings)
     packet = packet_of(source, destination, Protocol(protocol), ifname)
@@ -107,13 +108,13 @@ def explain(
 
 
 def _as_json(course: "Course") -> Mapping[str, object]:
-    from proxy.explain import outcome_words
+    from proxy.explain import deciding_step, outcome_words
 
     return {
         "chance": str(course.chance),
         "outcome": outcome_words(course),
         "rules": [str(step) for step in course.steps],
-        "decidedBy": str(course.steps[-1]) if course.steps else "",
+        "decidedBy": str(deciding_step(course) or ""),
         "rulesPassed": course.passed,
     }
 
@@ -124,12 +125,18 @@ def _as_text(course: "Course") -> str:
     steps = [f"    {step}" for step in course.steps]
     decided = deciding_step(course)
     reason = f"decided by {decided}" if decided else "no rule takes it"
-    lines = [f"{course.chance}: {outcome_words(course)}", *steps]
-    return "\n".join([*lines, f"  {reason}"] if steps else lines)  # in nftables mode the steps are not known
+    return "\n".join([f"{course.chance}: {outcome_words(course)}", *steps, f"  {reason}"])
 
 
 def _run(said: Mapping[str, object]) -> None:
-    from kubenet.cli.proxy_run import clean_up, print_rules, run_until_signal, write_config, write_once
+    from kubenet.cli.proxy_run import (
+        clean_up,
+        print_rules,
+        run_until_signal,
+        with_mode,
+        write_config,
+        write_once,
+    )
     from proxy.node_settings import apply_settings
 
     if said["cleanup"]:
@@ -142,6 +149,7 @@ def _run(said: Mapping[str, object]) -> None:
     if isinstance(path := said["write_config_to"], Path):
         write_config(settings, path)
         return
+    settings = with_mode(settings)
     if said["dry_run"]:
         print_rules(_config(settings), _read_once(settings, said))
         return

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import gc
+import logging
 import signal
 import socket
 from collections.abc import AsyncIterator
@@ -16,6 +18,7 @@ from kubenet.errors import InvalidInput, KubenetError, ProgramMissing, TimedOut
 from kubenet.kernel.run import run
 from kubenet.model.iptables import first_write, render_restore
 from proxy.apply_iptables import KernelIptables, remove_rules
+from proxy.auto_mode import best_mode
 from proxy.backend import ProxyMode
 from proxy.config import Settings, as_file, unwritable
 from proxy.config_values import PRIMARY
@@ -26,8 +29,20 @@ from proxy.node_config import ProxyConfig
 from proxy.ports import Family
 from proxy.source import ApiSource, FileSource, Source
 
+log = logging.getLogger(__name__)
+
 _FAMILIES: tuple[Family, ...] = (4, 6)
 CONFIG_POLL_S = 1.0  # how often the configuration is looked at: one read of a small file
+
+
+def with_mode(settings: Settings) -> Settings:
+    """Return ``settings`` with a mode: the best there is where they name none."""
+    if settings.mode:
+        return settings
+    mode, why = best_mode()
+    if why:
+        log.warning("proxy: mode %s: %s", mode.value, why)
+    return replace(settings, mode=mode.value)
 
 
 def config_of(settings: Settings) -> ProxyConfig:
@@ -40,7 +55,7 @@ def config_of(settings: Settings) -> ProxyConfig:
     backend = settings.backend
     return ProxyConfig(
         node_name=settings.hostname_override or socket.gethostname().lower(),
-        mode=ProxyMode(settings.mode or "iptables"),
+        mode=ProxyMode(settings.mode or "nftables"),
         cluster_cidr=cidrs_v4[0] if cidrs_v4 else None,
         cluster_cidr_v6=cidrs_v6[0] if cidrs_v6 else None,
         service_cidrs=settings.service_cidrs,
@@ -158,6 +173,10 @@ def run_until_signal(
 ) -> None:
     """Be the proxy until SIGTERM or SIGINT; the rules stay. Raises KubenetError, also ConfigChanged."""
 
+    # A cluster is a million objects that live long and make no cycles: looking through them again and again
+    # for garbage would be a third of all the work.
+    gc.set_threshold(50_000, 20, 100)
+
     async def serve() -> None:
         ready = asyncio.Event()
         async with _source(settings, path, config.node_name) as source, asyncio.TaskGroup() as group:
@@ -225,7 +244,10 @@ def clean_up() -> int:
 
 
 def _remove_iptables() -> int:
-    return sum(remove_rules(KernelIptables(None, family), family) for family in _FAMILIES)
+    try:
+        return sum(remove_rules(KernelIptables(None, family), family) for family in _FAMILIES)
+    except ProgramMissing:
+        return 0  # then nobody has written such rules with it
 
 
 def _remove_tables(*names: str) -> int:

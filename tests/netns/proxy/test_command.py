@@ -157,18 +157,61 @@ def wait_until(holds: Callable[[], bool], patience_s: float = 20.0) -> None:
         time.sleep(0.02)
 
 
-def test_explain_says_the_way_and_the_rule_that_decided(world: World, cluster: Path) -> None:
-    said = ("--source-file", str(cluster), "--hostname-override", "here", "--cluster-cidr", "10.244.0.0/16")
+@pytest.mark.parametrize(
+    ("mode", "decided", "refusal"),
+    [
+        pytest.param("iptables", "decided by nat KUBE-SEP-", "has no endpoints", id="iptables"),
+        pytest.param(
+            "nftables",
+            "decided by kubenet-proxy pick-vip-cluster-1 1: dnat",
+            "decided by kubenet-proxy rejecting 1: reject",
+            id="nftables",
+        ),
+    ],
+)
+def test_explain_says_the_way_and_the_rule_that_decided(
+    world: World, cluster: Path, mode: str, decided: str, refusal: str
+) -> None:
+    where = ("--hostname-override", "here", "--cluster-cidr", "10.244.0.0/16", "--proxy-mode", mode)
+    said = ("--source-file", str(cluster), *where)
     done = ran(world, *said, "explain", "10.244.2.10", f"{VIP}:80")
     text = done.stdout.decode()
     assert done.returncode == 0
     assert text.startswith(f"1: goes to {backend_ip(2)}:8080, with its own source address\n")
-    assert "decided by nat KUBE-SEP-" in text
+    assert decided in text
     as_json = ran(world, *said, "explain", "198.51.100.7", f"{VIP}:80", "-o", "json")
     (course,) = json.loads(as_json.stdout)["courses"]
     assert course["outcome"] == f"goes to {backend_ip(2)}:8080, as the node"
+    assert course["rulesPassed"] > len(course["rules"]) > 0
     cluster.write_text(SERVICE)
     refused = ran(world, *said, "explain", "10.244.2.10", f"{VIP}:80")
     assert refused.returncode == 1
     assert refused.stdout.startswith(b"1: rejected\n")
-    assert b"has no endpoints" in refused.stdout
+    assert refusal in refused.stdout.decode()
+
+
+KUBELET = """*filter
+:KUBE-FIREWALL - [0:0]
+-A INPUT -j KUBE-FIREWALL
+-A KUBE-FIREWALL ! -s 127.0.0.0/8 -d 127.0.0.0/8 -j DROP
+COMMIT
+*mangle
+:KUBE-IPTABLES-HINT - [0:0]
+:KUBE-KUBELET-CANARY - [0:0]
+COMMIT
+"""
+
+
+def test_without_a_mode_it_is_nftables_and_what_kubelet_has_stays(world: World, cluster: Path) -> None:
+    assert ran(world, "--source-file", str(cluster), "--proxy-mode", "iptables", "--once").returncode == 0
+    iptables.restore(world.node, KUBELET)
+    assert ran(world, "--source-file", str(cluster), "--once").returncode == 0
+    assert "table ip kubenet-proxy" in run(["nft", "list", "tables"], netns=world.node).stdout.decode()
+    assert world.connect(world.client, VIP).backend == backend_ip(2)
+    left = rules(world) + iptables.save(world.node, "mangle")
+    assert "KUBE-SVC" not in left  # of the mode before
+    for name in ("KUBE-FIREWALL", "KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY"):
+        assert f":{name} " in left
+    assert "-A INPUT -j KUBE-FIREWALL" in left
+    assert ran(world, "--cleanup").returncode == 0
+    assert ":KUBE-FIREWALL " in rules(world)
