@@ -1,213 +1,276 @@
-"""What a query costs the DNS server: its own processor time, over real sockets on loopback.
+"""What a query costs the DNS server, beside dnsmasq, unbound and, when given, a real CoreDNS.
 
-The server runs in a child; this process asks, a window of queries at a time, and reads the child's processor
-time before and after. Wall time would measure the client as much as the server.
+    ./dev bench dns [FIGURE...] [--peer coredns=PATH]
+
+Everything runs on loopback. The command of this checkout serves, with a Corefile like kubeadm's (metrics,
+cache, forward); it follows an API that holds the cluster. dnsperf asks.
 """
 
-import asyncio
-import os
 import random
-import signal
 import socket
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from ipaddress import ip_address
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from statistics import median, quantiles
 
-from bench.common import Figure, Target, asked, in_turn, report_all
+from bench.common import Figure, Target, asked, in_turn, report, report_all, skip
+from bench.worlds import dns_servers as servers
+from bench.worlds.dns_api import DOMAIN, NAMESPACES
+from bench.worlds.dns_servers import Load, Server, cost_us, name_of
 from dns import names
-from dns.framing import FrameReader, framed
-from dns.server import DnsConfig, DnsServer
 from dns.wire import RD, RType
-from kubenet.model.objects import (
-    SERVICE_NAME_LABEL,
-    EndpointPort,
-    EndpointSlice,
-    Namespace,
-    ObjectMeta,
-    Service,
-    ServicePortSpec,
-    ServiceSpec,
-    SliceEndpoint,
-)
 
-PORT = 5301
-SERVICES = 1000
-QUERIES = 20_000  # a round of a figure
-WINDOW = 64  # queries under way
-OPT = b"\0" + struct.pack("!HHIH", RType.OPT, 1232, 0, 0)
+THOUSAND, HUNDRED_THOUSAND = 1000, 100_000
+SAMPLE = 200_000  # names of a flood
+EVENTS = 300
+LOST_RATE, LOST_S = 5000, 6.0
+UNIT = "us CPU/query"
+PEERS = ("dnsmasq", "unbound", "coredns")
 
-# The targets are those of the project for the whole server, sockets included.
+OWN = Figure("dns-own-1k", UNIT, Target("<=", 5.0))
+OWN_BESIDE = {
+    "dnsmasq": Figure("dns-own-1k-dnsmasq", UNIT, Target("<=", 1.3), "dnsmasq"),
+    "unbound": Figure("dns-own-1k-unbound", UNIT, Target("<=", 1.6), "unbound, local data"),
+    "coredns": Figure("dns-own-1k-coredns", UNIT, Target("<=", 0.2), "coredns"),
+}
+MIXED = Figure("dns-own-mixed-case", UNIT, Target("<=", 1.15), "the same in lower case")
+OWN_100K = Figure("dns-own-100k", UNIT, Target("<=", 7.0))
+RSS_100K = Figure("dns-rss-100k", "MB", Target("<=", 120))
+FLOOD = Figure("dns-nxdomain-flood", UNIT, Target("<=", 7.0))
+FLOOD_RSS = Figure("dns-nxdomain-flood-rss", "MB", Target("<=", 1.05), "before the flood")
+HEADLESS = Figure("dns-headless-1000", UNIT, Target("<=", 12.0))
+TCP = Figure("dns-tcp-pipelined", UNIT, Target("<=", 5.0))
+MISS = Figure("dns-forward-miss", UNIT, Target("<=", 15.0))
+MISS_BESIDE = Figure("dns-forward-miss-dnsmasq", UNIT, Target("<=", 1.0), "dnsmasq")
+EVENT_P50 = Figure("dns-event-p50", "ms", Target("<=", 5.0))
+EVENT_P99 = Figure("dns-event-p99", "ms", Target("<=", 50.0))
+LOST = Figure("dns-reload-lost", "queries", Target("<=", 0.0))
 FIGURES = (
-    Figure("dns-own-1k", "us CPU/query", Target("<=", 5.0)),
-    Figure("dns-own-mixed-case", "us CPU/query", Target("<=", 1.15), "the same in lower case"),
-    Figure("dns-nodata", "us CPU/query", Target("<=", 5.0)),
-    Figure("dns-nxdomain-flood", "us CPU/query", Target("<=", 6.0)),
-    Figure("dns-headless-1000", "us CPU/query", Target("<=", 10.0)),
-    Figure("dns-tcp-pipelined", "us CPU/query", Target("<=", 4.0)),
+    OWN,
+    *OWN_BESIDE.values(),
+    MIXED,
+    OWN_100K,
+    RSS_100K,
+    FLOOD,
+    FLOOD_RSS,
+    HEADLESS,
+    TCP,
+    MISS,
+    MISS_BESIDE,
+    EVENT_P50,
+    EVENT_P99,
+    LOST,
 )
 
 
 def main() -> None:
     wanted = asked(FIGURES)
-    messages = {name: make() for name, make in QUERIES_OF.items() if name in wanted.figures}
-    lower = messages.get("dns-own-1k") or one_thousand()
-    with serving() as pid:
+    if why := servers.missing("dnsperf"):
+        for figure in FIGURES:
+            skip(figure, why)
+        return
+    rounds, figures = wanted.rounds, wanted.figures
+    if figures & {each.name for each in (OWN, MIXED, FLOOD, FLOOD_RSS, HEADLESS, TCP, *OWN_BESIDE.values())}:
+        of_a_thousand(figures, rounds, wanted.peers.get("coredns"))
+    if figures & {MISS.name, MISS_BESIDE.name}:
+        forward_misses(rounds)
+    if figures & {OWN_100K.name, RSS_100K.name}:
+        of_a_hundred_thousand(rounds)
+    if figures & {EVENT_P50.name, EVENT_P99.name}:
+        events(rounds)
+    if LOST.name in figures:
+        lost(rounds)
+
+
+def own(count: int, *, mixed: bool = False) -> list[str]:
+    """Return lines of dnsperf that ask for the addresses of so many Services."""
+    dice = random.Random(1)
+    found = [name_of(n) for n in range(count)]
+    dice.shuffle(found)
+    if mixed:
+        found = ["".join(c.upper() if dice.random() < 0.5 else c for c in each) for each in found]
+    return [f"{each} A" for each in found]
+
+
+def flood() -> list[str]:
+    return [f"x{n}.ns-{n % NAMESPACES}.svc.{DOMAIN} A" for n in range(SAMPLE)]
+
+
+def of_a_thousand(figures: frozenset[str], rounds: int, coredns: Path | None) -> None:
+    """Own names, and all that is asked of the same server."""
+    loads = {
+        OWN.name: Load(own(THOUSAND)),
+        MIXED.name: Load(own(THOUSAND, mixed=True)),
+        FLOOD.name: Load(flood()),
+        HEADLESS.name: Load([f"many.ns-0.svc.{DOMAIN} A"], edns=True),
+        TCP.name: Load(own(THOUSAND), tcp=True),
+    }
+    loads = {name: load for name, load in loads.items() if name in figures or name == OWN.name}
+    with ExitStack() as stack:
+        server = stack.enter_context(servers.kubenet(THOUSAND))
+        peers = dict(_peers(stack, figures, coredns))
 
         def ours() -> Mapping[str, float]:
-            return {name: _cost_us(pid, name, sent) for name, sent in messages.items()}
+            found = {name: cost_us(server, load) for name, load in loads.items()}
+            return found | {OWN_BESIDE[peer].name: found[OWN.name] for peer in peers}
 
-        def peer() -> Mapping[str, float]:
-            if "dns-own-mixed-case" not in messages:
-                return {}
-            return {"dns-own-mixed-case": _cost_us(pid, "dns-own-1k", lower)}
+        def theirs() -> Mapping[str, float]:
+            found = {OWN_BESIDE[name].name: cost_us(peer, loads[OWN.name]) for name, peer in peers.items()}
+            return found | ({MIXED.name: cost_us(server, loads[OWN.name])} if MIXED.name in loads else {})
 
-        report_all(FIGURES, *in_turn(ours, peer, wanted.rounds))
-
-
-def one_thousand() -> list[bytes]:
-    return [query(f"svc-{n}.ns-{n % 50}.svc.cluster.local") for n in range(SERVICES)]
+        report_all(FIGURES, *in_turn(ours, theirs, rounds))
+        if FLOOD_RSS.name in figures:
+            flooded(server, rounds)
 
 
-def mixed_case() -> list[bytes]:
-    dice = random.Random(1)
-    return [
-        message[:12]
-        + bytes(
-            octet ^ 0x20 if chr(octet).isalpha() and dice.random() < 0.5 else octet
-            for octet in message[12:-4]
-        )
-        + message[-4:]
-        for message in one_thousand()
-    ]
+def _peers(stack: ExitStack, figures: frozenset[str], coredns: Path | None) -> Iterator[tuple[str, Server]]:
+    for name, figure in OWN_BESIDE.items():
+        if figure.name not in figures:
+            continue
+        if name == "coredns" and coredns:
+            yield name, stack.enter_context(servers.coredns(coredns))
+        elif name == "coredns":
+            skip(figure, "Debian has none; give a real one: --peer coredns=PATH")
+        elif why := servers.missing(name):
+            skip(figure, why)
+        else:
+            serve = {"dnsmasq": servers.dnsmasq, "unbound": servers.unbound}[name]
+            yield name, stack.enter_context(serve(THOUSAND))
 
 
-def nodata() -> list[bytes]:
-    return [query(f"svc-{n}.ns-{n % 50}.svc.cluster.local", RType.AAAA) for n in range(SERVICES)]
+def flooded(server: Server, rounds: int) -> None:
+    """Report what floods of new names leave in memory."""
+    before, after = [], []
+    for number in range(rounds):
+        before.append(server.rss_mb())
+        names = [f"r{number}x{n}.ns-{n % NAMESPACES}.svc.{DOMAIN} A" for n in range(SAMPLE)]
+        cost_us(server, Load(names, seconds=2.0))
+        after.append(server.rss_mb())
+    report(FLOOD_RSS, after, before)
 
 
-def never_the_same() -> list[bytes]:
-    return [query(f"x{n}.ns-{n % 50}.svc.cluster.local") for n in range(QUERIES)]
+def forward_misses(rounds: int) -> None:
+    """Names that are never asked twice, so that no cache helps."""
+    turn = iter(range(1 << 30))
+
+    def fresh() -> Load:
+        number = next(turn)
+        return Load([f"n{number}x{n}.example.com A" for n in range(60_000)])
+
+    with servers.upstream() as port, servers.kubenet(THOUSAND) as server:
+        if servers.missing("dnsmasq"):
+            skip(MISS_BESIDE, servers.missing("dnsmasq"))
+            return
+        with servers.dnsmasq(1, upstream=port) as peer:
+
+            def ours() -> Mapping[str, float]:
+                cost = cost_us(server, fresh())
+                return {MISS.name: cost, MISS_BESIDE.name: cost}
+
+            def theirs() -> Mapping[str, float]:
+                return {MISS_BESIDE.name: cost_us(peer, fresh())}
+
+            report_all(FIGURES, *in_turn(ours, theirs, rounds))
 
 
-def headless() -> list[bytes]:
-    return [query("many.ns-0.svc.cluster.local", opt=OPT)]
+def of_a_hundred_thousand(rounds: int) -> None:
+    """The same names as for 1,000, and what they take in memory."""
+    load = Load(own(HUNDRED_THOUSAND))
+    with servers.kubenet(HUNDRED_THOUSAND) as server:
+
+        def ours() -> Mapping[str, float]:
+            return {OWN_100K.name: cost_us(server, load), RSS_100K.name: server.rss_mb()}
+
+        report_all(FIGURES, *in_turn(ours, None, rounds))
 
 
-QUERIES_OF: Mapping[str, Callable[[], list[bytes]]] = {
-    "dns-own-1k": one_thousand,
-    "dns-own-mixed-case": mixed_case,
-    "dns-nodata": nodata,
-    "dns-nxdomain-flood": never_the_same,
-    "dns-headless-1000": headless,
-    "dns-tcp-pipelined": one_thousand,
-}
+def events(rounds: int) -> None:
+    """From the API's word that an endpoint moved to the first answer that says so."""
+    p50, p99 = [], []
+    with servers.kubenet_and_its_cluster(THOUSAND) as (server, move):
+        for _ in range(rounds):
+            times = [_until_told(server, move, number % 250 + 1) for number in range(EVENTS)]
+            p50.append(median(times))
+            p99.append(quantiles(times, n=100)[98])
+    report(EVENT_P50, p50)
+    report(EVENT_P99, p99)
 
 
-def query(name: str, rtype: int = RType.A, *, opt: bytes = b"") -> bytes:
-    header = struct.pack("!6H", 7, RD, 1, 0, 0, bool(opt))
-    return header + names.from_text(name) + struct.pack("!HH", rtype, 1) + opt
-
-
-def _cost_us(pid: int, figure: str, messages: Sequence[bytes]) -> float:
-    """Return the server's processor time for each query, in microseconds."""
-    ask = ask_tcp if figure == "dns-tcp-pipelined" else ask_udp
-    before = _cpu_ns(pid)
-    answered = ask([messages[n % len(messages)] for n in range(QUERIES)])
-    return (_cpu_ns(pid) - before) / 1000 / answered
-
-
-def _cpu_ns(pid: int) -> int:
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks)
-
-
-def ask_udp(messages: Sequence[bytes]) -> int:
-    """Ask, and return how many answers came."""
+def _until_told(server: Server, move: Callable[[str], None], last: int) -> float:
+    """Return how many milliseconds it takes until the new address is told."""
+    message = query(f"moving.ns-0.svc.{DOMAIN}")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-        client.connect(("127.0.0.1", PORT))
-        client.settimeout(2)
-        for start in range(0, len(messages), WINDOW):
-            window = messages[start : start + WINDOW]
-            for message in window:
-                client.send(message)
-            for _ in window:
-                client.recv(2048)
-    return len(messages)
+        client.connect(("127.0.0.1", server.port))
+        client.settimeout(5)
+        began = time.perf_counter()
+        move(f"10.1.0.{last}")
+        while True:
+            client.send(message)
+            if client.recv(4096)[-4:] == bytes((10, 1, 0, last)):
+                return (time.perf_counter() - began) * 1000
+            time.sleep(0.0002)
 
 
-def ask_tcp(messages: Sequence[bytes]) -> int:
-    """Ask on one connection, and return how many answers came."""
-    answered = 0
-    with socket.create_connection(("127.0.0.1", PORT), timeout=5) as client:
-        for start in range(0, len(messages), WINDOW):
-            window = messages[start : start + WINDOW]
-            client.sendall(b"".join(map(framed, window)))
-            frames = FrameReader()
-            left = len(window)
-            while left:
-                frames.feed(client.recv(65536))
-                left -= sum(1 for _ in frames.messages())
-            answered += len(window)
-    return answered
+def lost(rounds: int) -> None:
+    """Queries without an answer at 5,000 a second, over reloads and restarts."""
+    counts: list[float] = []
+    with servers.restarting(THOUSAND) as (port, disturb):
+        for _ in range(rounds):
+            with steady(port) as found:
+                for number in range(4):
+                    disturb(number)
+            counts.append(found[0] - found[1])
+    report(LOST, counts)
 
 
 @contextmanager
-def serving() -> Iterator[int]:
-    """Serve 1,000 Services and one of 1,000 endpoints from a child; give its pid."""
-    ready, tell = os.pipe()
-    pid = os.fork()
-    if not pid:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        try:
-            asyncio.run(_serve(tell))
-        finally:
-            os._exit(1)
-    os.close(tell)
+def steady(port: int) -> Iterator[list[int]]:
+    """Ask evenly all the time; the list holds how many were asked and answered at the end."""
+    counts: list[int] = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.connect(("127.0.0.1", port))
+            client.setblocking(False)
+            counts.extend(_ask_steadily(client, stop))
+
+    thread = threading.Thread(target=ask)
+    thread.start()
     try:
-        if os.read(ready, 1) != b"y":
-            raise SystemExit(f"the server did not start; is port {PORT} of loopback taken?")
-        yield pid
+        yield counts
     finally:
-        os.close(ready)
-        os.kill(pid, signal.SIGTERM)
-        os.waitpid(pid, 0)
+        stop.set()
+        thread.join()
 
 
-async def _serve(tell: int) -> None:
-    server = DnsServer(DnsConfig((ip_address("127.0.0.1"),), port=PORT))
-    await server.listen()
-    for n in range(50):
-        server.feed.namespace(f"ns-{n}", Namespace(metadata=ObjectMeta(name=f"ns-{n}")))
-    for n in range(SERVICES):
-        server.feed.service(f"ns-{n % 50}/svc-{n}", _service(f"10.96.{n >> 8}.{n & 255}", n))
-    server.feed.service("ns-0/many", _service("None", 0, name="many"))
-    server.feed.endpoint_slice("ns-0/many-1", _thousand_endpoints())
-    server.feed.complete()
-    server.poke()
-    await server.synced.wait()
-    os.write(tell, b"y")
-    await asyncio.sleep(600)
+def _ask_steadily(client: socket.socket, stop: threading.Event) -> tuple[int, int]:
+    rest = query(name_of(1))[2:]
+    asked_ids: set[int] = set()
+    sent = answered = 0
+    began = stopped = time.monotonic()
+    while not stop.is_set() or (asked_ids and time.monotonic() < stopped + 3):
+        if not stop.is_set():
+            stopped = time.monotonic()
+            while sent < (stopped - began) * LOST_RATE:
+                asked_ids.add(sent & 0xFFFF)
+                client.send((sent & 0xFFFF).to_bytes(2, "big") + rest)
+                sent += 1
+        try:
+            while True:
+                ident = int.from_bytes(client.recv(4096)[:2], "big")
+                answered += ident in asked_ids
+                asked_ids.discard(ident)
+        except BlockingIOError:
+            time.sleep(0.0005)
+    return sent, answered
 
 
-def _service(ip: str, number: int, name: str = "") -> Service:
-    return Service(
-        metadata=ObjectMeta(name=name or f"svc-{number}", namespace=f"ns-{number % 50}"),
-        spec=ServiceSpec(
-            cluster_ip=ip,
-            cluster_ips=(ip,),
-            ports=(ServicePortSpec(name="http", port=80),),
-        ),
-    )
-
-
-def _thousand_endpoints() -> EndpointSlice:
-    return EndpointSlice(
-        metadata=ObjectMeta(name="many-1", namespace="ns-0", labels={SERVICE_NAME_LABEL: "many"}),
-        endpoints=tuple(SliceEndpoint(addresses=(f"10.244.{n >> 8}.{n & 255}",)) for n in range(1000)),
-        ports=(EndpointPort(name="http", port=8080),),
-    )
+def query(name: str, rtype: int = RType.A) -> bytes:
+    return struct.pack("!6H", 7, RD, 1, 0, 0, 0) + names.from_text(name) + struct.pack("!HH", rtype, 1)
 
 
 if __name__ == "__main__":
