@@ -14,7 +14,7 @@ that does not exist is looked for in the zone each time, so that a flood of inve
 behind.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -24,6 +24,7 @@ from dns.names import Labels, is_in
 from dns.records import RRset
 from dns.reply import Draw, opt_record, write_reply
 from dns.service import ServiceKey
+from dns.tally import TCP, Tallies
 from dns.wire import (
     AA,
     AD,
@@ -54,45 +55,55 @@ _NEVER_DENIED = frozenset(rtype.to_bytes(2, "big") for rtype in (RType.OPT, RTyp
 _OPT_BYTES = 11  # without options
 _MOST_OPT_FORMS = 64
 _MOST_PARENTS = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class _Gate:
-    """For one form of header: the flags of the reply, as two octets."""
-
-    edns: bool
-    found: bytes
-    denied: bytes
-    cut: bytes
+_MOST_HEADS = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class _Tail:
-    """What follows the question; ``records`` None stands for the SOA record of the moment."""
+    """What follows the question, and what stands before it for each ordinary form of header."""
 
-    counts: bytes  # all four, without OPT
-    counts_opt: bytes
-    records: bytes | None
+    heads: tuple[bytes, ...]  # by the number of the form: flags and counts
+    records: bytes
+    tally: list[int]
     stride: int = 0  # bytes of each record if all are addresses of one name, which rotate
-    denied: bool = False
+    soa: bool = False  # ``records`` are the SOA record of the moment
+    rtype: int = 0  # told where lower case would make two types one: 65 and 97
+
+    @property
+    def plain(self) -> bool:
+        """Whether there is nothing to think about."""
+        return not (self.stride and len(self.records) > self.stride) and not self.soa and not self.rtype
+
+
+@dataclass(frozen=True, slots=True)
+class _Parent:
+    """The name above the ones that are asked for."""
+
+    labels: Labels
+    apex: Apex
+    namespace: bytes = b""  # if Services are what stands below
 
 
 class FastPath:
     """The table, for one zone at a time."""
 
     def __init__(self, zone: Zone, *, ra: int, draw: Draw) -> None:
+        self.tallies = Tallies()  # exchange it before the first query, or not at all
         self._zone = zone
         self._draw = draw
-        self._gates = _gates(ra)
-        self._tails: dict[bytes, _Tail] = {}
+        self._ra = ra
+        self._forms = {form: (number, edns) for number, (form, edns, _) in enumerate(_forms())}
+        self._heads: dict[tuple[tuple[int, ...], int], tuple[bytes, ...]] = {}
+        self._plain: dict[bytes, _Tail] = {}
+        self._tails: dict[bytes, _Tail] = {}  # that are not plain
         self._of_service: dict[ServiceKey, list[bytes]] = {}
-        self._soa: dict[tuple[bytes, int], _Tail] = {}  # by zone and where its name begins in the message
+        self._soa: dict[tuple[bytes, int], bytes] = {}  # by zone and where its name begins in the message
         self._opts: dict[bytes, tuple[int, bytes]] = {}
-        self._parents: dict[bytes, tuple[Labels, Apex]] = {}
+        self._parents: dict[bytes, _Parent] = {}
         self._tops = frozenset((zone.config.naming.domain, *zone.config.reverse))
 
     def __len__(self) -> int:
-        return len(self._tails)
+        return len(self._tails) + len(self._plain)
 
     def move(self, zone: Zone, changed: Iterable[ServiceKey]) -> None:
         """Answer from ``zone`` from now on; of what is kept, only the ``changed`` Services are in doubt."""
@@ -103,67 +114,110 @@ class FastPath:
         for service in changed:
             for key in self._of_service.pop(service, ()):
                 self._tails.pop(key, None)
+                self._plain.pop(key, None)
 
-    def reply(self, message: bytes, *, stream: bool) -> bytes | None:
-        """Return the reply, or None if the slow path has to look at it."""
-        gate = self._gates.get(message[2:HEADER_BYTES])
-        if gate is None:
+    def reply(self, message: bytes, way: int) -> bytes | None:  # noqa: C901 - a call costs as much as it all
+        """Return the reply, or None if the slow path has to look at it. ``way``: see ``dns.tally``."""
+        form = self._forms.get(message[2:HEADER_BYTES])
+        if form is None:
             return None
-        name_end = message.find(0, HEADER_BYTES) + 1
-        end = name_end + 4
-        name = message[HEADER_BYTES:name_end].lower()
-        tail = self._tails.get(name + message[name_end:end]) or self._denial(name, message[name_end:end])
-        if tail is None:
-            return None
+        number, edns = form
+        end = message.find(0, HEADER_BYTES) + 5
+        # With type and class in lower case too: of the types that are kept that matters for HTTPS alone.
+        tail = self._plain.get(message[HEADER_BYTES:end].lower())
         limit, opt = UDP_BYTES_WITHOUT_EDNS, b""
-        if gate.edns:
-            form = self._opts.get(message[end:]) or self._read_opt(message[end:], stream)
-            if form is None:
+        if edns:
+            known = self._opts.get(message[end:]) or self._read_opt(message[end:], way)
+            if known is None:
                 return None
-            limit, opt = form
+            limit, opt = known
+            if opt[7]:  # the high octet of the flags: DO
+                self.tallies.dnssec_ok += 1
         elif len(message) != end:
             return None
-        return self._compose(message, end, gate, tail, TCP_BYTES if stream else limit, opt)
+        if way >= TCP:
+            limit = TCP_BYTES
+        if tail is None:
+            return self._look(message, end, number, limit, opt, way)
+        records = tail.records
+        if len(records) > limit - end - len(opt):
+            return None
+        tail.tally[way] += 1
+        return b"".join((message[:2], tail.heads[number], message[HEADER_BYTES:end], records, opt))
 
-    def _compose(
-        self, message: bytes, end: int, gate: _Gate, tail: _Tail, limit: int, opt: bytes
-    ) -> bytes | None:
-        records, stride = tail.records, tail.stride
-        if records is None:
+    def _look(self, message: bytes, end: int, number: int, limit: int, opt: bytes, way: int) -> bytes | None:
+        """Reply from a tail that takes a thought, or deny the name."""
+        tail = self._tails.get(message[HEADER_BYTES:end].lower())
+        if tail is None:
+            return self._denial(message, end, number, limit - len(opt), opt, way)
+        if tail.rtype and message[end - 3] != tail.rtype:
+            return None
+        records, stride, room = tail.records, tail.stride, limit - end - len(opt)
+        if tail.soa:
             apex = self._zone.config.naming.domain
-            soa = self._soa.get((apex, end - 4 - len(apex)))
-            if soa is None or soa.records is None:
+            records = self._soa.get((apex, end - 4 - len(apex)), b"")
+            if not records:
                 return None
-            records = soa.records
-        if stride and len(records) > stride:
+        head = tail.heads[number]
+        if stride:
             first = self._draw(len(records) // stride) * stride
-            records = records[first:] + records[:first]
-        room = limit - end - len(opt)
-        if len(records) <= room:
-            flags = gate.denied if tail.denied else gate.found
-            counts = tail.counts_opt if opt else tail.counts
-            return b"".join((message[:2], flags, counts, message[HEADER_BYTES:end], records, opt))
-        if not stride:
+            whole = min(len(records), room // stride * stride)
+            if whole < len(records):
+                head = self._cut(number, whole // stride, bool(opt))
+            past = max(0, first + whole - len(records))
+            records = records[first : first + whole] + records[:past]
+        elif len(records) > room:
             return None
-        whole = room // stride
-        counts = HEADER.pack(0, 0, 1, whole, 0, bool(opt))[4:]
-        records = records[: whole * stride]
-        return b"".join((message[:2], gate.cut, counts, message[HEADER_BYTES:end], records, opt))
+        tail.tally[way] += 1
+        return b"".join((message[:2], head, message[HEADER_BYTES:end], records, opt))
 
-    def _denial(self, name: bytes, type_class: bytes) -> _Tail | None:
-        """Return the tail for a name that does not exist; None if it may, or nothing is known."""
-        if not name or type_class[2:] != _IN or type_class[:2] in _NEVER_DENIED or not self._zone.synced:
-            return None
-        parent = self._parents.get(name[1 + name[0] :]) or self._learn_parent(name)
-        if parent is None or not 0 < name[0] <= names.MAX_LABEL or len(name) > names.MAX_NAME:
-            return None
-        labels, apex = (name[1 : 1 + name[0]], *parent[0]), parent[1]
-        if self._zone.find(name, labels, apex) is not None:
-            return None
-        return self._soa.get((apex.name, HEADER_BYTES + len(name) - len(apex.name)))
+    def _cut(self, number: int, whole: int, opt: bool) -> bytes:
+        """Return flags and counts of an answer of which only ``whole`` records fit."""
+        flags = int.from_bytes(self._heads_of((whole, 0, 0), 0)[number][:2], "big") | TC
+        return HEADER.pack(0, flags, 1, whole, 0, opt)[2:]
 
-    def _learn_parent(self, name: bytes) -> tuple[Labels, Apex] | None:
-        """Return the labels above the first one and the zone they are in; None where that is unusual.
+    def _heads_of(self, sections: Sequence[int], rcode: int) -> tuple[bytes, ...]:
+        key = (tuple(sections), rcode)
+        found = self._heads.get(key)
+        if found is None:
+            if len(self._heads) >= _MOST_HEADS:
+                self._heads.clear()
+            answers, authorities, additionals = sections
+            found = self._heads[key] = tuple(
+                HEADER.pack(
+                    0, QR | AA | flags | self._ra | rcode, 1, answers, authorities, additionals + edns
+                )[2:]
+                for _, edns, flags in _forms()
+            )
+        return found
+
+    def _denial(
+        self, message: bytes, end: int, number: int, limit: int, opt: bytes, way: int
+    ) -> bytes | None:
+        """Reply that a name does not exist; None if it may, or nothing is known."""
+        name, rtype = message[HEADER_BYTES : end - 4].lower(), message[end - 4 : end - 2]
+        if not name or message[end - 2 : end] != _IN or rtype in _NEVER_DENIED or not self._zone.synced:
+            return None
+        size = name[0]
+        parent = self._parents.get(name[1 + size :]) or self._learn_parent(name)
+        if parent is None or not 0 < size <= names.MAX_LABEL or len(name) > names.MAX_NAME:
+            return None
+        label = name[1 : 1 + size]
+        if parent.namespace:
+            if self._zone.services.get((label, parent.namespace)) is not None:
+                return None
+        elif self._zone.find(name, (label, *parent.labels), parent.apex) is not None:
+            return None
+        apex = parent.apex.name
+        records = self._soa.get((apex, HEADER_BYTES + len(name) - len(apex)))
+        if records is None or len(records) > limit - end:
+            return None
+        self.tallies.of(int.from_bytes(rtype, "big"), Rcode.NXDOMAIN, "kubernetes")[way] += 1
+        head = self._heads_of((0, 1, 0), Rcode.NXDOMAIN)[number]
+        return b"".join((message[:2], head, message[HEADER_BYTES:end], records, opt))
+
+    def _learn_parent(self, name: bytes) -> _Parent | None:
+        """Return what is known of the name above; None where that is unusual.
 
         Most names that do not exist are invented below a few that are asked again and again.
         """
@@ -175,12 +229,16 @@ class FastPath:
             return None
         if len(self._parents) >= _MOST_PARENTS:
             self._parents.clear()
+        services_below = (
+            len(labels) == apex.depth + 2 and labels[1] == b"svc" and apex.name == config.naming.domain
+        )
+        found = _Parent(labels, apex, labels[0] if services_below else b"")
         # A zone below the parent: its name is not the parent's to deny.
         if not any(is_in(top, parent) for top in self._tops if top != apex.name):
-            self._parents[parent] = labels, apex
-        return labels, apex
+            self._parents[parent] = found
+        return found
 
-    def _read_opt(self, record: bytes, stream: bool) -> tuple[int, bytes] | None:
+    def _read_opt(self, record: bytes, way: int) -> tuple[int, bytes] | None:
         """Return the limit and our OPT if ``record`` is a client's OPT record and no more; None if not."""
         if record[:3] != b"\0\0\x29" or record[5:7] != b"\0\0":
             return None
@@ -190,7 +248,7 @@ class FastPath:
             keepalive = read_options(record[_OPT_BYTES:])
         except Malformed:
             return None
-        if keepalive and stream:
+        if keepalive and way >= TCP:
             return None
         edns = Edns(dnssec_ok=bool(record[7] & 0x80))
         form = udp_limit(int.from_bytes(record[3:5], "big")), opt_record(edns)
@@ -207,42 +265,44 @@ class FastPath:
             self._keep_soa(question, answer.authority[0])
         if answer.service is None or question.qtype not in _KEPT_TYPES:
             return
-        tail = _tail((0, 1, 0), None) if denial else _written(question, answer)
+        tail = self._tail(question, answer, denial=denial)
         if tail is not None:
-            key = question.name.lower() + question.wire[len(question.name) :]
-            self._tails[key] = tail
+            key = (question.name + question.wire[len(question.name) :]).lower()
+            (self._plain if tail.plain else self._tails)[key] = tail
             self._of_service.setdefault(answer.service, []).append(key)
 
     def _keep_soa(self, question: Question, soa: RRset) -> None:
         only = _written(question, Answer(Rcode.NXDOMAIN, authority=(soa,)))
         if only is not None:
-            self._soa[soa.owner, HEADER_BYTES + len(question.name) - len(soa.owner)] = only
+            self._soa[soa.owner, HEADER_BYTES + len(question.name) - len(soa.owner)] = only[1]
+
+    def _tail(self, question: Question, answer: Answer, *, denial: bool) -> _Tail | None:
+        tally = self.tallies.of(question.qtype, answer.rcode, "kubernetes")
+        rtype = question.qtype if question.qtype == RType.HTTPS else 0
+        if denial:
+            return _Tail(self._heads_of((0, 1, 0), answer.rcode), b"", tally, soa=True, rtype=rtype)
+        written = _written(question, answer)
+        if written is None:
+            return None
+        sections, records = written
+        heads = self._heads_of(sections, answer.rcode)
+        return _Tail(heads, records, tally, stride=_stride(answer), rtype=rtype)
 
 
-def _written(question: Question, answer: Answer) -> _Tail | None:
-    """Return what the slow path writes after the question; None if it fits no message."""
+def _written(question: Question, answer: Answer) -> tuple[Sequence[int], bytes] | None:
+    """Return counts and octets of what the slow path writes after the question; None: no message holds it."""
     reply = write_reply(Query(0, 0, question), answer, TCP_BYTES, _no_turn)
     _, flags, _, *sections = HEADER.unpack_from(reply)
-    records = reply[HEADER_BYTES + len(question.wire) :]
-    denied = answer.rcode == Rcode.NXDOMAIN
-    return None if flags & TC else _tail(sections, records, stride=_stride(answer), denied=denied)
+    return None if flags & TC else (sections, reply[HEADER_BYTES + len(question.wire) :])
 
 
-def _gates(ra: int) -> dict[bytes, _Gate]:
-    """Return the ordinary forms of octets 2 to 11: RD, AD and CD as they like, and perhaps one OPT."""
-    gates = {}
+def _forms() -> Iterator[tuple[bytes, bool, int]]:
+    """Give the ordinary forms of octets 2 to 11: RD, AD and CD as they like, and perhaps one OPT.
+
+    With each whether there is OPT, and the flags that the reply copies.
+    """
     for rd, ad, cd, edns in product((0, RD), (0, AD), (0, CD), (False, True)):
-        form = HEADER.pack(0, rd | ad | cd, 1, 0, 0, edns)[2:]
-        flags = QR | AA | rd | cd | ra
-        found, denied, cut = ((flags | more).to_bytes(2, "big") for more in (0, Rcode.NXDOMAIN, TC))
-        gates[form] = _Gate(edns, found, denied, cut)
-    return gates
-
-
-def _tail(sections: Sequence[int], records: bytes | None, *, stride: int = 0, denied: bool = False) -> _Tail:
-    answers, authorities, additionals = sections
-    counts, counts_opt = (HEADER.pack(0, 0, 1, answers, authorities, additionals + opt)[4:] for opt in (0, 1))
-    return _Tail(counts, counts_opt, records, stride, denied)
+        yield HEADER.pack(0, rd | ad | cd, 1, 0, 0, edns)[2:], edns, rd | cd
 
 
 def _stride(answer: Answer) -> int:

@@ -22,13 +22,15 @@ from dns.plugins.errors import ErrorLines, Line
 from dns.plugins.querylog import Told, line_of
 from dns.plugins.template import type_name
 from dns.relay import UpstreamReply
+from dns.reply import opt_record
 from dns.respond import Forwarding, Response
 from dns.settings import Block, ForwardTo, Kubernetes
-from dns.site import Finished, Part, Site
+from dns.site import Finished, Part, Site, count
+from dns.tally import WAYS
 from dns.transports import Reply
 from dns.upstream import SocketFactory, UpstreamSockets
 from dns.watched import WatchedFiles, host_lines, lines_of
-from dns.wire import RD, Query, Question, Rcode, RType
+from dns.wire import HEADER_BYTES, RD, Query, Question, Rcode, RType
 from kubenet.errors import InvalidInput
 
 log = logging.getLogger(__name__)
@@ -96,6 +98,7 @@ class LivePart:
             waiter = Waiter(waiting.ask, waiting, reply, hit.reply if hit else None)
             self._routes[route].ask(waiting.ask, waiter, stream=waiting.stream)
             return
+        self.part.plugin = "cache"
         self._finish(waiting, self.part.complete(waiting, hit.reply), reply)
         if hit.refresh:
             self._routes[route].ask(waiting.ask, Waiter(waiting.ask), stream=False)
@@ -111,11 +114,13 @@ class LivePart:
             self.cache.counters.served_stale += 1
         if not waiter.waiting or not waiter.reply:
             return
+        self.part.plugin = "forward"
         if reply is None and self.part.block.errors:
             self._tell_failure(waiter.ask)
         self._finish(waiter.waiting, self.part.complete(waiter.waiting, reply), waiter.reply)
 
     def _refuse(self, waiter: Waiter) -> None:
+        self.part.plugin = "forward"
         if waiter.waiting and waiter.reply:
             self._finish(waiter.waiting, self.part.refuse(waiter.waiting), waiter.reply)
 
@@ -195,12 +200,18 @@ class Live:
     def forward(self, site: Site, waiting: Forwarding, reply: Reply) -> None:
         """Answer a query of ``site`` that has to be asked upstream."""
         part, route = site.part_of_route(waiting.route)
-        respond = partial(_count_and_reply, site, waiting.stream, reply)
+        respond = partial(_count_and_reply, site, part, waiting, asyncio.get_running_loop().time(), reply)
         self._by_part[id(part)].forward(route, waiting, respond)
 
 
-def _count_and_reply(site: Site, stream: bool, reply: Reply, message: bytes) -> None:
-    site.count(message, stream, "")
+def _count_and_reply(
+    site: Site, part: Part, waiting: Forwarding, began: float, reply: Reply, message: bytes
+) -> None:
+    count(message, part.tallies, part.plugin, waiting.way)
+    took_s = asyncio.get_running_loop().time() - began
+    proto, query = WAYS[waiting.way][0], waiting.query
+    asked_bytes = HEADER_BYTES + len(query.question.wire) + len(opt_record(query.edns))
+    site.meter.one(proto, asked_bytes, len(message), took_s)
     reply(message)
 
 

@@ -3,13 +3,16 @@
 Source: Prometheus exposition formats, text 0.0.4; manual pages of the plugins of CoreDNS.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from dns import names
 from dns.cache import ReplyCache
 from dns.forward import Upstream
-from dns.site import OTHER_TYPE, Site
+from dns.site import Site
+from dns.tally import WAYS, Histogram, Tallies
 from dns.wire import Rcode, RType
 
 
@@ -39,17 +42,20 @@ def render(figures: Figures) -> str:
     lines: list[str] = []
     for name, kind, text, samples in _families(figures):
         lines += (f"# HELP {name} {text}", f"# TYPE {name} {kind}")
-        lines += (f"{name}{_labels(labels)} {value}" for labels, value in samples)
+        lines += (f"{name}{labels.get('', '')}{_labels(labels)} {value:.15g}" for labels, value in samples)
     return "\n".join(lines) + "\n"
 
 
-Samples = list[tuple[Mapping[str, str], float]]
+Samples: TypeAlias = list[tuple[Mapping[str, str], float]]
+Family: TypeAlias = tuple[str, str, str, Samples]  # name, kind, help
 
 
-def _families(figures: Figures) -> Iterator[tuple[str, str, str, Samples]]:
-    requests, responses = _queries(figures.sites)
+def _families(figures: Figures) -> Iterator[Family]:
+    requests, responses, dnssec = _queries(figures.sites)
     yield "coredns_dns_requests_total", "counter", "DNS requests by kind.", requests
     yield "coredns_dns_responses_total", "counter", "DNS responses by code.", responses
+    yield "coredns_dns_do_requests_total", "counter", "DNS requests with DO.", dnssec
+    yield from _meters(figures.sites)
     yield from _cache_families(figures.caches)
     health: Samples = [({"to": _address(each.upstream)}, float(each.down)) for each in figures.upstreams]
     yield "kubenet_forward_down", "gauge", "1 for an upstream server that is down.", health
@@ -60,30 +66,60 @@ def _families(figures: Figures) -> Iterator[tuple[str, str, str, Samples]]:
     yield "kubenet_dns_services", "gauge", "Services in the zone.", [({}, figures.services)]
 
 
-def _queries(sites: Iterable[Site]) -> tuple[Samples, Samples]:
-    requests: dict[tuple[tuple[str, str], ...], int] = {}
-    responses: dict[tuple[tuple[str, str], ...], int] = {}
+def _queries(sites: Iterable[Site]) -> tuple[Samples, Samples, Samples]:
+    requests: Samples = []
+    responses: Samples = []
+    dnssec: Samples = []
+    for site, zone, tallies in _tallied(sites):
+        common = {"server": f"dns://:{site.port}", "zone": zone, "view": ""}
+        by_type: Counter[tuple[str, str, str]] = Counter()
+        by_code: Counter[tuple[str, str]] = Counter()
+        for (rtype, rcode, plugin), counts in tallies.items():
+            by_code[_rcode(rcode), plugin] += sum(counts)
+            for (proto, family), count in zip(WAYS, counts, strict=True):
+                by_type[proto, family, _rtype(rtype)] += count
+        for (proto, family, name), count in sorted(by_type.items()):
+            if count:
+                requests.append(({**common, "proto": proto, "family": family, "type": name}, count))
+        for (code, plugin), count in sorted(by_code.items()):
+            responses.append(({**common, "rcode": code, "plugin": plugin}, count))
+        dnssec.append((common, tallies.dnssec_ok))
+    return requests, responses, dnssec
+
+
+def _tallied(sites: Iterable[Site]) -> Iterator[tuple[Site, str, Tallies]]:
+    for site in sites:
+        for zone, tallies in site.tallies.items():
+            yield site, zone, tallies
+
+
+def _meters(sites: Iterable[Site]) -> Iterator[Family]:
+    durations: Samples = []
+    sizes: dict[str, Samples] = {"request": [], "response": []}
     for site in sites:
         zone = names.to_text(site.parts[0].block.zones[0])
-        common = (("server", f"dns://:{site.port}"), ("zone", zone), ("view", ""))
-        for (tcp, v6), counts in site.counts.by_transport.items():
-            kind = (("proto", "tcp" if tcp else "udp"), ("family", "2" if v6 else "1"))
-            for key, count in tuple(counts.items()):
-                rtype, rcode = _rtype(key[:2]), _rcode(key[2] & 0xF)
-                _add(requests, (*common, *kind, ("type", rtype)), count)
-                _add(responses, (*common, ("rcode", rcode), ("plugin", "")), count)
-    return _samples(requests), _samples(responses)
+        common = {"server": f"dns://:{site.port}", "zone": zone, "view": ""}
+        durations += _histogram(common, site.meter.durations)
+        for what, samples in sizes.items():
+            for proto in ("udp", "tcp"):
+                samples.extend(_histogram({**common, "proto": proto}, site.meter.sizes(what, proto)))
+    yield "coredns_dns_request_duration_seconds", "histogram", "Time until an answer was sent.", durations
+    for what, samples in sizes.items():
+        yield f"coredns_dns_{what}_size_bytes", "histogram", f"Size of the {what}.", samples
 
 
-def _add(table: dict[tuple[tuple[str, str], ...], int], key: tuple[tuple[str, str], ...], count: int) -> None:
-    table[key] = table.get(key, 0) + count
+def _histogram(labels: Mapping[str, str], found: Histogram) -> Samples:
+    """Return the samples of a histogram; the ending of each name stands under the label ""."""
+    *cumulative, count = found.cumulative()
+    samples: Samples = [
+        ({"": "_bucket", **labels, "le": f"{bound:g}"}, times)
+        for bound, times in zip(found.buckets, cumulative, strict=True)
+    ]
+    samples.append(({"": "_bucket", **labels, "le": "+Inf"}, count))
+    return [*samples, ({"": "_sum", **labels}, found.total), ({"": "_count", **labels}, count)]
 
 
-def _samples(table: Mapping[tuple[tuple[str, str], ...], int]) -> Samples:
-    return [(dict(key), count) for key, count in sorted(table.items())]
-
-
-def _cache_families(caches: Iterable[tuple[str, ReplyCache]]) -> Iterator[tuple[str, str, str, Samples]]:
+def _cache_families(caches: Iterable[tuple[str, ReplyCache]]) -> Iterator[Family]:
     hits: Samples = []
     others: dict[str, Samples] = {"misses": [], "served_stale": [], "prefetch": [], "evictions": []}
     entries: Samples = []
@@ -104,10 +140,8 @@ def _cache_families(caches: Iterable[tuple[str, ReplyCache]]) -> Iterator[tuple[
     yield "coredns_cache_entries", "gauge", "Answers in the cache.", entries
 
 
-def _rtype(octets: bytes) -> str:
-    number = int.from_bytes(octets, "big")
-    known = number in RType._value2member_map_ and octets != OTHER_TYPE
-    return RType(number).name if known else "other"
+def _rtype(number: int) -> str:
+    return RType(number).name if number in RType._value2member_map_ else "other"
 
 
 def _rcode(number: int) -> str:
@@ -120,7 +154,7 @@ def _address(upstream: Upstream) -> str:
 
 
 def _labels(labels: Mapping[str, str]) -> str:
-    inner = ",".join(f'{name}="{_escaped(value)}"' for name, value in labels.items())
+    inner = ",".join(f'{name}="{_escaped(value)}"' for name, value in labels.items() if name)
     return f"{{{inner}}}" if inner else ""
 
 

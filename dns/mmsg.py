@@ -13,6 +13,8 @@ import errno
 import os
 import socket
 import struct
+from collections.abc import Callable
+from typing import TypeAlias
 
 SLOTS = 64
 SLOT_BYTES = 4096
@@ -20,6 +22,8 @@ _NAME_BYTES = 28  # struct sockaddr_in6, the longer of the two
 _CONTROL_BYTES = 64
 _HEADER_BYTES = 64  # struct mmsghdr: msghdr 56, length 4, padding 4
 _IN_PKTINFO_AT = 16  # after struct cmsghdr
+
+Quick: TypeAlias = Callable[[bytes, int], bytes | None]  # answers what is ordinary; see dns.respond
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -52,7 +56,10 @@ class Datagrams:
         self._lengths = memoryview(self._in_headers).cast("I")
         self._out_words = memoryview(self._out_headers).cast("Q")
         self._out_sizes = memoryview(self._out_vectors).cast("Q")
-        self._replies = 0
+        self._in_words = memoryview(self._in_headers).cast("Q")
+        self._pointed = list(range(SLOTS))  # which slot's address each reply goes to
+        self._control_bytes = ((16 + (12 if self._v4 else 20)) + 7) & ~7
+        self._replies = self._received = 0
         self._sources: dict[bytes, tuple[str, int] | tuple[str, int, int, int]] = {}
 
     def _layout(self, buffers_at: int) -> tuple[bytearray, bytearray]:
@@ -77,12 +84,12 @@ class Datagrams:
 
     def receive(self) -> int:
         """Return how many datagrams came, 0 if none waits. Raises OSError."""
-        words = memoryview(self._in_headers).cast("Q")
-        for slot in range(SLOTS if self._ancillary else 0):
-            words[slot * 8 + 5] = _CONTROL_BYTES  # the kernel wrote how much it used
+        for slot in range(self._received if self._ancillary else 0):
+            self._in_words[slot * 8 + 5] = _CONTROL_BYTES  # the kernel wrote how much it used
         count: int = _libc.recvmmsg(self._fd, ctypes.c_void_p(self._in_at), SLOTS, socket.MSG_DONTWAIT, None)
         self._replies = 0
         if count >= 0:
+            self._received = count
             return count
         number = ctypes.get_errno()
         if number in (errno.EAGAIN, errno.EINTR):
@@ -120,21 +127,43 @@ class Datagrams:
         size, level, kind = struct.unpack_from("=QII", self._control, at)
         return [(level, kind, bytes(self._control[at + 16 : at + size]))] if size > 16 else []
 
+    def answer(self, count: int, quick: Quick | None, way: int, slow: Callable[[int], None]) -> None:
+        """Have ``quick`` answer each datagram, and ``slow`` see to the slots that it leaves.
+
+        What came from a port below 256 is left too: nobody asks from the ports that answer everything.
+        """
+        view, lengths, sources = self._in_view, self._lengths, self._names
+        for slot in range(count):
+            reply = None
+            if quick is not None and sources[slot * _NAME_BYTES + 2]:
+                at = slot * SLOT_BYTES
+                reply = quick(view[at : at + lengths[slot * 16 + 14]].tobytes(), way)
+            if reply is None:
+                slow(slot)
+            else:
+                self.reply(slot, reply)
+
+    def sizes(self, count: int) -> tuple[list[int], list[int]]:
+        """Return how big the datagrams are that came, and the replies that wait for ``flush``."""
+        received = self._lengths[14 : count * 16 : 16].tolist()
+        return received, self._out_sizes[1 : self._replies * 2 : 2].tolist()
+
     def reply(self, slot: int, message: bytes) -> None:
         """Have ``message`` sent, with the next ``flush``, to where the datagram of ``slot`` came from."""
-        number = self._replies
+        number, size = self._replies, len(message)
         at = number * SLOT_BYTES
-        self._out_view[at : at + len(message)] = message
-        self._out_sizes[number * 2 + 1] = len(message)
-        self._out_words[number * 8] = self._names_at + slot * _NAME_BYTES
+        self._out_view[at : at + size] = message
+        self._out_sizes[number * 2 + 1] = size
+        if self._pointed[number] != slot:
+            self._pointed[number] = slot
+            self._out_words[number * 8] = self._names_at + slot * _NAME_BYTES
+            if self._ancillary:
+                self._out_words[number * 8 + 4] = self._control_at + slot * _CONTROL_BYTES
         if self._ancillary:
-            control = slot * _CONTROL_BYTES
-            size = 16 + (12 if self._v4 else 20)
             if self._v4:  # interface 0 leaves the way to the routes
-                at = control + _IN_PKTINFO_AT
+                at = slot * _CONTROL_BYTES + _IN_PKTINFO_AT
                 self._control[at : at + 4] = b"\0\0\0\0"
-            self._out_words[number * 8 + 4] = self._control_at + control
-            self._out_words[number * 8 + 5] = (size + 7) & ~7
+            self._out_words[number * 8 + 5] = self._control_bytes
         self._replies = number + 1
 
     def flush(self) -> int:

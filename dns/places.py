@@ -107,7 +107,7 @@ class Front:
     async def _open_place(self, place: Place, live: Live, prepared: "Prepared") -> None:
         site = Site(place[0], live.of_blocks(partial(_is_at, place)))
         forward = partial(self._forward, site)
-        streams = StreamServer(site, forward, StreamLimits())
+        streams = StreamServer(site, forward, StreamLimits(), site.meter)
         found = prepared.opened[place] = _Open(site, [], streams)
         for address in place[1] or EVERYWHERE:
             try:
@@ -116,7 +116,7 @@ class Front:
                 if place[1] or address.version == 4:
                     raise
                 continue  # this machine has no IPv6
-            found.listeners.append(UdpListener(bound, site, forward))
+            found.listeners.append(UdpListener(bound, site, forward, site.meter))
             await streams.listen(self._sockets.bound(address, place[0], socket.SOCK_STREAM))
 
     def use(self, live: Live, prepared: "Prepared") -> None:

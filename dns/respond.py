@@ -16,9 +16,12 @@ from dns.records import RRset
 from dns.relay import UpstreamReply, all_records, read_records, relay
 from dns.reply import Draw, write_reject, write_reply
 from dns.service import ServiceKey
+from dns.tally import way_of
 from dns.wire import AD, RA, TCP_BYTES, Query, Rcode, Reject, RType, option, read_query
 from dns.zone import Zone
 from kubenet.errors import Malformed
+
+Quick: TypeAlias = Callable[[bytes, int], bytes | None]  # message and way (dns.tally)
 
 NSID = 3  # RFC 5001
 _KEEPALIVE = 11  # RFC 7828: how long a connection may be idle, in tenths of a second
@@ -37,6 +40,7 @@ class Forwarding:
         default=(), compare=False
     )
     done: Callable[[bytes], None] | None = field(default=None, compare=False)  # hears of the final reply
+    way: int = 0  # how the query came (dns.tally)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +91,24 @@ class Responder:
         message: bytes,
         *,
         stream: bool,
-        client: str = "",  # noqa: ARG002 - everybody gets the same
+        client: str = "",
     ) -> bytes | Forwarding | None:
         """Return the reply, what to ask upstream for it, or None for silence. ``stream`` is TCP."""
-        return self.fast.reply(message, stream=stream) or self.respond_slowly(message, stream=stream)
+        fast = self.fast.reply(message, way_of(client, stream=stream))
+        return fast or self.respond_slowly(message, stream=stream, client=client)
 
-    def respond_slowly(self, message: bytes, *, stream: bool) -> bytes | Forwarding | None:
+    @property
+    def quick(self) -> Quick:
+        """What may be asked first: it answers what is ordinary, and counts it."""
+        return self.fast.reply
+
+    def respond_slowly(
+        self,
+        message: bytes,
+        *,
+        stream: bool,
+        client: str = "",  # noqa: ARG002 - everybody gets the same
+    ) -> bytes | Forwarding | None:
         """Return the same without the kept replies, and keep what can be kept."""
         query = self.read(message)
         if not isinstance(query, Query):

@@ -10,11 +10,12 @@ first, and all of this costs nothing.
 Source: plugin.cfg of CoreDNS (the order); CoreDNS manual (longest zone).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TypeAlias
 
+from dns import names
 from dns.answer import Answer, Dropped, Forward, Transfer, answer, never_answered, refuse
 from dns.chain import Decision, Next, Plugin, Request, chained, named, resolved, resumed
 from dns.names import WireName, is_in
@@ -32,6 +33,7 @@ from dns.respond import (
     NSID,
     Forwarding,
     Messages,
+    Quick,
     Responder,
     Response,
     after_aliases,
@@ -39,6 +41,7 @@ from dns.respond import (
     without_upstream,
 )
 from dns.settings import Block
+from dns.tally import Meter, Tallies, way_of
 from dns.wire import UDP_BYTES, Query, Rcode, RType
 from dns.zone import Zone, ZoneConfig
 from dns.zonetransfer import zone_records
@@ -48,8 +51,7 @@ Observe: TypeAlias = Callable[[Query, str, bool, int], Finished | None]
 
 MOST_SIGHTINGS = 2  # of our own probe, until it is a loop
 
-MOST_KINDS = 256  # of queries that are counted apart; a client can invent 65,536 types
-OTHER_TYPE = b"\xff\xff"
+STRAY = "dropped"  # CoreDNS's zone of queries that belong to no block
 
 
 # For blocks without kubernetes; nothing is ever looked up in it.
@@ -72,6 +74,7 @@ class Part:
         self.responder = Responder(zone or NO_ZONE, draw, forwards=bool(block.forwards))
         self.responder.nsid = _nsid(block.nsid, hostname) if block.nsid else b""
         self.plugin = ""  # that made the last answer
+        self.tallies = Tallies()
         self.probe: WireName = b""  # what the loop plugin asks for
         self.sightings = 0
         self.observe: Observe | None = None  # hears of every query and its reply
@@ -215,14 +218,12 @@ def _nsid(text: bytes, hostname: str) -> bytes:
     return NSID.to_bytes(2, "big") + len(content).to_bytes(2, "big") + content
 
 
-@dataclass(slots=True)
-class Counts:
-    """How many queries of each kind: keys are the octets of type and of RA and reply code."""
-
-    by_transport: Mapping[tuple[bool, bool], dict[bytes, int]] = field(
-        default_factory=lambda: {(tcp, v6): {} for tcp in (False, True) for v6 in (False, True)}
-    )
-    dropped: int = 0
+def count(reply: bytes, tallies: Tallies, plugin: str, way: int) -> None:
+    """Note what was answered."""
+    # The second octet of the number of questions: an error may come without one.
+    end = reply.find(0, 12) if reply[5] else -1
+    rtype = int.from_bytes(reply[end + 1 : end + 3], "big") if end > 0 else 0
+    tallies.of(rtype, reply[3] & 0xF, plugin)[way] += 1
 
 
 class Site:
@@ -230,7 +231,9 @@ class Site:
 
     def __init__(self, port: int, parts: Iterable[Part]) -> None:
         self.port = port
-        self.counts = Counts()
+        # They go on over a change of parts.
+        self.tallies: dict[str, Tallies] = {STRAY: Tallies()}  # by zone
+        self.meter = Meter()
         self.use(parts)
 
     def use(self, parts: Iterable[Part]) -> None:
@@ -243,6 +246,14 @@ class Site:
         plain = [part for part in self.parts if part.plain]
         self._fast = plain[0].responder.fast if len(plain) == 1 and self._is_alone(plain[0]) else None
         self._reader = self.parts[0].responder
+        for part in self.parts:
+            part.tallies = self.tallies.setdefault(names.to_text(part.block.zones[0]), Tallies())
+            part.responder.fast.tallies = part.tallies
+
+    @property
+    def quick(self) -> Quick | None:
+        """What may be asked first: it answers what is ordinary, and counts it."""
+        return self._fast.reply if self._fast else None
 
     def _is_alone(self, plain: Part) -> bool:
         """Return whether every name of the zone is the block's: no other block has a piece of it."""
@@ -256,42 +267,35 @@ class Site:
 
     def respond(self, message: bytes, *, stream: bool, client: str) -> Response | None:
         """Return the reply, what to ask upstream for it, or None for silence."""
-        reply: Response | None = None
-        if self._fast is not None:
-            reply = self._fast.reply(message, stream=stream)
-        if reply is None:
-            reply = self._slowly(message, stream, client)
-        if type(reply) is bytes:
-            self.count(reply, stream, client)
-        return reply
+        if self._fast is not None and (reply := self._fast.reply(message, way_of(client, stream=stream))):
+            return reply
+        return self.respond_slowly(message, stream=stream, client=client)
 
-    def count(self, reply: bytes, stream: bool, client: str) -> None:
-        """Note what was answered."""
-        counts = self.counts.by_transport[stream, ":" in client]
-        end = reply.find(0, 12)
-        # The second octet of the number of questions: an error may come without one.
-        key = reply[end + 1 : end + 3] + reply[3:4] if reply[5] and end > 0 else b"\0\0" + reply[3:4]
-        known = counts.get(key)
-        if known is None and len(counts) >= MOST_KINDS:
-            key = OTHER_TYPE + reply[3:4]
-            known = counts.get(key)
-        counts[key] = (known or 0) + 1
-
-    def _slowly(self, message: bytes, stream: bool, client: str) -> Response | None:
+    def respond_slowly(self, message: bytes, *, stream: bool, client: str) -> Response | None:
+        """Return the same without the kept replies."""
         query = self._reader.read(message)
+        way = way_of(client, stream=stream)
         if not isinstance(query, Query):
-            return query
+            return self._counted(query, None, way)
         part = self._part_for(query, client, stream, len(message))
         if part is None:
             limit = query.udp_limit
-            return write_reply(query, refuse(Rcode.REFUSED), limit, lambda _: 0)
+            return self._counted(write_reply(query, refuse(Rcode.REFUSED), limit, lambda _: 0), None, way)
+        part.tallies.dnssec_ok += bool(query.edns and query.edns.dnssec_ok)
         reply = part.respond(query, stream=stream, client=client, size_bytes=len(message))
-        self.counts.dropped += reply is None
         if isinstance(reply, Forwarding):
             # A number for all forwards of all blocks of the port.
             before = self.parts[: self.parts.index(part)]
             offset = sum(len(each.block.forwards) for each in before)
-            return replace(reply, route=reply.route + offset)
+            return replace(reply, route=reply.route + offset, way=way)
+        return self._counted(reply, part, way)
+
+    def _counted(self, reply: Response | None, part: Part | None, way: int) -> Response | None:
+        tallies = part.tallies if part else self.tallies[STRAY]
+        if reply is None:
+            tallies.dropped += 1
+        elif isinstance(reply, bytes):
+            count(reply, tallies, part.plugin if part else "", way)
         return reply
 
     def _part_for(self, query: Query, client: str, stream: bool, size_bytes: int) -> Part | None:

@@ -24,7 +24,8 @@ from typing import Protocol, TypeAlias
 
 from dns.framing import FrameReader, framed
 from dns.mmsg import SLOT_BYTES, Datagrams, available
-from dns.respond import Forwarding, Messages, Response
+from dns.respond import Forwarding, Messages, Quick, Response
+from dns.tally import UDP, UDP6, Meter
 from kubenet.errors import KubenetError
 
 BATCH = 64  # datagrams, or messages of one connection, between two looks at everything else
@@ -36,6 +37,7 @@ LAST_IDLE_S = 2.0  # of connections, when we are about to end
 
 # Nobody asks from these: echo, daytime, quotd, chargen would answer us, and nothing can be sent to 0.
 REFLECTORS = frozenset((0, 7, 13, 17, 19))
+REFLECTORS_MOST = 255
 
 IP_PKTINFO = getattr(socket, "IP_PKTINFO", 8)  # named by Python 3.12
 
@@ -48,8 +50,17 @@ Ancillary: TypeAlias = list[tuple[int, int, bytes]]
 class Answers(Protocol):
     """Who knows the answers."""
 
+    @property
+    def quick(self) -> Quick | None:
+        """What may be asked first: it answers what is ordinary, and counts it."""
+        ...
+
     def respond(self, message: bytes, *, stream: bool, client: str) -> Response | None:
         """Return the reply, what to ask upstream for it, or None for silence."""
+        ...
+
+    def respond_slowly(self, message: bytes, *, stream: bool, client: str) -> Response | None:
+        """Return the same, when ``quick`` did not know."""
         ...
 
 
@@ -65,19 +76,24 @@ class UdpCounters:
 class UdpListener:
     """Answers the datagrams of one bound socket."""
 
-    def __init__(self, bound: socket.socket, responder: Answers, forward: ForwardTo) -> None:
+    def __init__(
+        self, bound: socket.socket, responder: Answers, forward: ForwardTo, meter: Meter | None = None
+    ) -> None:
         self.counters = UdpCounters()
         self._socket = bound
-        self._respond = responder.respond
+        self._responder = responder
         self._forward = forward
+        self._meter = meter
+        self._way = UDP6 if bound.family == socket.AF_INET6 else UDP
+        self._busy = False  # whether many came at the last wake-up
         self._loop = asyncio.get_running_loop()
         bound.setblocking(False)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
-        everywhere = bound.getsockname()[0] in ("0.0.0.0", "::")
-        if everywhere:
+        self._everywhere = bound.getsockname()[0] in ("0.0.0.0", "::")
+        if self._everywhere:
             _ask_for_destination(bound)
-        self._datagrams = Datagrams(bound, ancillary=everywhere) if available() else None
-        self._loop.add_reader(bound.fileno(), self._drain_everywhere if everywhere else self._drain)
+        self._datagrams = Datagrams(bound, ancillary=self._everywhere) if available() else None
+        self._loop.add_reader(bound.fileno(), self._drain)
 
     def stop(self) -> None:
         """Read no more queries; those that wait for upstream servers are still answered."""
@@ -90,72 +106,79 @@ class UdpListener:
             self._socket.close()
 
     def _drain(self) -> None:
-        receive = self._socket.recvfrom
+        """Answer what waits: one by one where there is little, else many with one call."""
+        if self._datagrams and self._busy:
+            self._busy = self._drain_many(self._datagrams) >= FIRST
+            return
         for _ in range(FIRST if self._datagrams else BATCH):
             try:
-                message, source = receive(DATAGRAM_BYTES)
+                message, ancillary, source = self._receive()
             except BlockingIOError:
                 return
             except OSError:  # an error of an earlier reply; the socket is fine
                 self.counters.unsent += 1
                 return
-            self._answer(message, source, [])
-        self._drain_many()
+            self._answer(message, source, ancillary)
+        if self._datagrams:
+            self._busy = self._drain_many(self._datagrams) >= FIRST
 
-    def _drain_everywhere(self) -> None:
-        receive = self._socket.recvmsg
-        for _ in range(FIRST if self._datagrams else BATCH):
-            try:
-                message, ancillary, _, source = receive(DATAGRAM_BYTES, 64)
-            except BlockingIOError:
-                return
-            except OSError:
-                self.counters.unsent += 1
-                return
-            self._answer(message, source, _answer_from(ancillary))
-        self._drain_many()
+    def _receive(self) -> tuple[bytes, Ancillary, Source]:
+        if not self._everywhere:
+            message, source = self._socket.recvfrom(DATAGRAM_BYTES)
+            return message, [], source
+        message, ancillary, _, source = self._socket.recvmsg(DATAGRAM_BYTES, 64)
+        return message, _answer_from(ancillary), source
 
-    def _drain_many(self) -> None:
-        """Answer what else waits, with one call to receive it and one to reply."""
-        datagrams = self._datagrams
-        if datagrams is None:
-            return
+    def _drain_many(self, datagrams: Datagrams) -> int:
+        """Answer what waits, with one call to receive it and one to reply; return how many came."""
+        meter, began = self._meter, self._loop.time()
         try:
             count = datagrams.receive()
         except OSError:
             self.counters.unsent += 1
-            return
-        for slot in range(count):
-            self._answer_slot(datagrams, slot)
+            return 0
+        datagrams.answer(count, self._responder.quick, self._way, self._answer_slot)
+        sizes = datagrams.sizes(count)
         self.counters.unsent += datagrams.flush()
+        if meter:
+            meter.many("udp", *sizes, self._loop.time() - began)
+        return count
 
-    def _answer_slot(self, datagrams: Datagrams, slot: int) -> None:
+    def _answer_slot(self, slot: int) -> None:
+        datagrams = self._datagrams
+        assert datagrams is not None
         source = datagrams.source(slot)
-        if source[1] in REFLECTORS:
-            self.counters.reflected += 1
-            return
-        try:
-            reply = self._respond(datagrams.message(slot), stream=False, client=source[0])
-            if type(reply) is bytes:
-                datagrams.reply(slot, reply)
-            elif isinstance(reply, Forwarding):
-                ancillary = _answer_from(datagrams.ancillary(slot))
-                self._forward(reply, partial(self._send, source, ancillary))
-        except KubenetError:
-            self.counters.failed += 1
+        reply = self._reply_to(datagrams.message(slot), source)
+        if type(reply) is bytes:
+            datagrams.reply(slot, reply)
+        elif isinstance(reply, Forwarding):
+            ancillary = _answer_from(datagrams.ancillary(slot))
+            self._forward(reply, partial(self._send, source, ancillary))
 
     def _answer(self, message: bytes, source: Source, ancillary: Ancillary) -> None:
+        began = self._loop.time()
+        quick = self._responder.quick
+        reply: Response | None = None
+        if quick and source[1] > REFLECTORS_MOST:
+            reply = quick(message, self._way)
+        if reply is None:
+            reply = self._reply_to(message, source)
+        if type(reply) is bytes:
+            self._send(source, ancillary, reply)
+            if self._meter:
+                self._meter.one("udp", len(message), len(reply), self._loop.time() - began)
+        elif isinstance(reply, Forwarding):
+            self._forward(reply, partial(self._send, source, ancillary))
+
+    def _reply_to(self, message: bytes, source: Source) -> Response | None:
         if source[1] in REFLECTORS:
             self.counters.reflected += 1
-            return
+            return None
         try:
-            reply = self._respond(message, stream=False, client=source[0])
-            if type(reply) is bytes:
-                self._send(source, ancillary, reply)
-            elif isinstance(reply, Forwarding):
-                self._forward(reply, partial(self._send, source, ancillary))
+            return self._responder.respond_slowly(message, stream=False, client=source[0])
         except KubenetError:
             self.counters.failed += 1
+            return None
 
     def _send(self, source: Source, ancillary: Ancillary, reply: bytes) -> None:
         try:
@@ -201,8 +224,15 @@ class StreamLimits:
 class StreamServer:
     """Answers the connections of any number of listening sockets."""
 
-    def __init__(self, responder: Answers, forward: ForwardTo, limits: StreamLimits = StreamLimits()) -> None:
+    def __init__(
+        self,
+        responder: Answers,
+        forward: ForwardTo,
+        limits: StreamLimits = StreamLimits(),
+        meter: Meter | None = None,
+    ) -> None:
         self.limits = limits
+        self.meter = meter
         self.responder = responder
         self.forward = forward
         self.connections: dict[StreamConnection, None] = {}  # oldest first
@@ -326,17 +356,23 @@ class StreamConnection(asyncio.Protocol):
     def _serve(self) -> None:
         """Answer what is there, a bounded piece at a time."""
         self._scheduled = False
+        began = self._loop.time()
         replies: list[bytes] = []
+        sizes: list[int] = []
         taken = 0
         if self._may_serve():
             for message in islice(self._frames.messages(), min(BATCH, self._left)):
                 taken += 1
+                sizes.append(len(message))
                 self._answer(message, replies)
                 if self._in_flight >= self._server.limits.in_flight:
                     break
         self._left -= taken
         if replies:
             self._write(b"".join(replies))
+            if self._server.meter:
+                lengths = [len(each) - 2 for each in replies]
+                self._server.meter.many("tcp", sizes, lengths, self._loop.time() - began)
         if taken or self._frames.ready:
             self._partial_since = None
         if taken == BATCH:

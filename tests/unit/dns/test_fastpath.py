@@ -11,6 +11,7 @@ from dns import names
 from dns.feed import ClusterFeed
 from dns.read import Naming
 from dns.respond import Responder
+from dns.tally import UDP
 from dns.wire import AD, CD, RD, RType
 from dns.zone import ZoneConfig
 from kubenet.model.objects import EndpointSlice, Service
@@ -305,8 +306,8 @@ def test_a_message_without_the_end_of_a_name_is_no_denial() -> None:
     cluster = Cluster(service("demo/web", "10.96.1.1"))
     cluster.ask(f"x.demo.svc.{ZONE}")
     message = b"\0\x01\x01\x00\x00\x01" + bytes(6) + b"\x05abc"
-    assert cluster.responder.fast.reply(message, stream=False) is None
-    assert cluster.responder.fast.reply(b"\0\x01\x00\x01\x00\x01" + bytes(6), stream=False) is None
+    assert cluster.responder.fast.reply(message, UDP) is None
+    assert cluster.responder.fast.reply(b"\0\x01\x00\x01\x00\x01" + bytes(6), UDP) is None
 
 
 def test_invented_names_leave_little_behind() -> None:
