@@ -100,7 +100,7 @@ class NodeAgent:
         self.vitals = vitals or Vitals()
         with ExitStack() as undo:
             store = RecordStore.open(config.state_dir / "attachments")
-            publisher = KernelPublisher(config.netns)
+            publisher = KernelPublisher(config.netns, bridged=config.wiring is Wiring.BRIDGE)
             undo.callback(publisher.close)
             self.attachments = Attachments(
                 store, lambda: KernelWires(config.netns), publisher, strict_delete=config.strict_delete

@@ -182,8 +182,10 @@ class Attachments:
             entry = self._entry(name)
             if entry is None or entry.phase is not Phase.ATTACHED:
                 raise CniError(Code.CHECK_FAILED, f"{request.ifname}: no address is reserved for it")
+            if self._wiring is None:
+                raise CniError(Code.TRY_AGAIN, "how pods are wired is not known yet", "waiting for podCIDR")
             made = interface_in(request.prev_result or {}, request.ifname, request.netns)
-            bridge = self._wiring.bridge if self._wiring else None
+            bridge = self._wiring.bridge
             mac, mtu = (made.mac or None, made.mtu) if made else (None, 0)
             pod = PodNet(name, request.ifname, entry.record.addresses, mtu, bridge, mac)
             different = list(differences(wires.pod(netns), wires.node(), pod))
@@ -258,6 +260,7 @@ class Attachments:
             request.host_ports,
             request.bandwidth,
             request.role is Role.IPAM,
+            request.mac or "",
         )
         with self._guard:
             return self._ledger.reserve(blank, request.addresses)

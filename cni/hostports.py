@@ -108,11 +108,16 @@ def chains_of(family: Family) -> dict[str, Chain]:
 
 def ruleset_of(family: Family, published: Iterable[Contents]) -> Ruleset:
     """Return the whole table."""
+    return Ruleset(family, sets_of(family), chains_of(family), merged(published))
+
+
+def merged(parts: Iterable[Contents]) -> Contents:
+    """Return the elements of all parts."""
     elements: Contents = {}
-    for contents in published:
+    for contents in parts:
         for name, each in contents.items():
             elements.setdefault(name, {}).update(each)
-    return Ruleset(family, sets_of(family), chains_of(family), elements)
+    return elements
 
 
 def contents_of(record: AllocationRecord, family: Family) -> Contents:

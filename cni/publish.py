@@ -1,31 +1,34 @@
-"""Publish ports of pods at the node, and take them back.
+"""Publish ports of pods at the node, let a bridge know what they may send, and take both back.
 
 The table belongs to the agent's socket where the kernel can do that, so nobody else can flush it; where it
 cannot, ``restore`` compares it from time to time.
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from threading import Lock
+from typing import NamedTuple
 from typing import Protocol as Interface
 
-from cni.hostports import TABLE, Contents, chains_of, clash, contents_of, ruleset_of, sets_of
+from cni import senders
+from cni.hostports import TABLE, Contents, clash, contents_of, merged, ruleset_of
 from cni.spec import CniError, Code
 from ipam.record import AllocationRecord, HostPort
-from kubenet.errors import KubenetError
+from kubenet.errors import KernelLacks, KubenetError
 from kubenet.kernel import sysctl
 from kubenet.kernel.conntrack import Conntrack, Kind
 from kubenet.kernel.netns import NetNs
 from kubenet.kernel.nft import Nftables
 from kubenet.kernel.rtnl import Rtnl
 from kubenet.model.links import IPAddress
-from kubenet.model.nft import Family
+from kubenet.model.nft import Family, Ruleset
 from kubenet.model.nft_change import RulesetChange, change_between
 from kubenet.model.protocol import Protocol
 
 log = logging.getLogger(__name__)
 
 FAMILIES: tuple[Family, ...] = (4, 6)
+BRIDGED: Family = 7
 
 
 class Publisher(Interface):
@@ -56,40 +59,64 @@ class Publisher(Interface):
         ...
 
 
-class _Table:
-    """The ports of one family."""
+class _Layout(NamedTuple):
+    """One of the tables: what is in it, and what of it belongs to a pod."""
 
-    def __init__(self, netns: NetNs, family: Family) -> None:
-        self.family: Family = family
-        self._nft = Nftables(netns, family, TABLE)
+    family: Family
+    ruleset: Callable[[Iterable[Contents]], Ruleset]
+    contents_of: Callable[[AllocationRecord], Contents]
+
+
+def _ports(family: Family) -> _Layout:
+    return _Layout(
+        family, lambda published: ruleset_of(family, published), lambda record: contents_of(record, family)
+    )
+
+
+def _senders(published: Iterable[Contents]) -> Ruleset:
+    return Ruleset(BRIDGED, senders.sets(), senders.chains(), merged((senders.fixed(), *published)))
+
+
+class _Table:
+    """The elements of all pods in one table."""
+
+    def __init__(self, netns: NetNs, layout: _Layout) -> None:
+        self.layout = layout
+        empty = layout.ruleset(())
+        self._sets, self._chains = empty.sets, empty.chains
+        self._nft = Nftables(netns, layout.family, TABLE)
         self._published: dict[str, Contents] = {}
 
-    def take_over(self, published: dict[str, Contents]) -> None:
-        self._published = published
+    def take_over(self, records: Iterable[AllocationRecord]) -> None:
+        told = ((record.host_ifname, self.layout.contents_of(record)) for record in records)
+        self._published = {name: contents for name, contents in told if contents}
         self.restore()
 
     def restore(self) -> None:
-        want = ruleset_of(self.family, self._published.values())
-        have = self._nft.read(lambda: chains_of(self.family))
+        want = self.layout.ruleset(self._published.values())
+        have = self._nft.read(lambda: self._chains)
         change = change_between(have, want)
         if change:
             self._nft.commit(change)
-            log.info("cni: ports of IPv%d pods written: %d pods", self.family, len(self._published))
+            log.info("cni: table %s of family %d written", TABLE, self.layout.family)
 
-    def publish(self, name: str, contents: Contents) -> None:
+    def publish(self, record: AllocationRecord) -> None:
+        contents = self.layout.contents_of(record)
+        if not contents:
+            return
         if holder := clash(contents, self._published):
             raise CniError(Code.HOST_PORT_TAKEN, f"a port of the node leads to {holder} already")
-        self._nft.commit(RulesetChange(elements_in=contents, shapes=sets_of(self.family)))
-        self._published[name] = contents
+        self._nft.commit(RulesetChange(elements_in=contents, shapes=self._sets))
+        self._published[record.host_ifname] = contents
 
     def withdraw(self, name: str) -> None:
         contents = self._published.get(name)
         if contents is None:
             return
         try:
-            self._nft.commit(RulesetChange(elements_out=contents, shapes=sets_of(self.family)))
+            self._nft.commit(RulesetChange(elements_out=contents, shapes=self._sets))
         except KubenetError as error:
-            log.warning("cni: ports of %s: %s; reading the table again", name, error)
+            log.warning("cni: elements of %s: %s; reading the table again", name, error)
             self._published.pop(name)
             try:
                 self.restore()
@@ -98,10 +125,11 @@ class _Table:
                 raise
         self._published.pop(name, None)
 
-    def lacking(self, contents: Contents) -> bool:
-        have = self._nft.read(lambda: chains_of(self.family))
-        if have is None or have.chains != chains_of(self.family):
-            return True
+    def lacking(self, record: AllocationRecord) -> bool:
+        contents = self.layout.contents_of(record)
+        have = self._nft.read(lambda: self._chains) if contents else None
+        if have is None or have.chains != self._chains:
+            return bool(contents)
         return any(
             have.contents(name).get(key) != value
             for name in contents
@@ -115,30 +143,38 @@ class _Table:
 class KernelPublisher:
     """In the kernel of one node."""
 
-    def __init__(self, netns: NetNs) -> None:
+    def __init__(self, netns: NetNs, *, bridged: bool = False) -> None:
         self._netns = netns
         self._guard = Lock()
-        self._tables = {family: _Table(netns, family) for family in FAMILIES}
+        self._tables = {family: _Table(netns, _ports(family)) for family in FAMILIES}
+        if bridged:
+            self._tables[BRIDGED] = _Table(netns, _Layout(BRIDGED, _senders, senders.contents_of))
         self._udp: dict[str, AllocationRecord] = {}  # those with UDP ports
 
     def take_over(self, records: Iterable[AllocationRecord]) -> None:
-        publishing = [record for record in records if record.host_ports]
+        known = list(records)
         with self._guard:
-            for family, table in self._tables.items():
-                table.take_over(
-                    {r.host_ifname: contents for r in publishing if (contents := contents_of(r, family))}
-                )
-            self._udp = {record.host_ifname: record for record in publishing if _udp_ports(record)}
+            for family in FAMILIES:
+                self._tables[family].take_over(known)
+            self._guard_bridge(known)
+            self._udp = {record.host_ifname: record for record in known if _udp_ports(record)}
+
+    def _guard_bridge(self, records: Iterable[AllocationRecord]) -> None:
+        if BRIDGED not in self._tables:
+            return
+        try:
+            self._tables[BRIDGED].take_over(records)
+        except KernelLacks as error:
+            self._tables.pop(BRIDGED).close()
+            log.warning("cni: pods on the bridge can send as others: %s", error)
 
     def publish(self, record: AllocationRecord) -> None:
-        if not record.host_ports:
-            return
-        # So that answers of the pod find back to 127.0.0.1; what else could use it, the table's guard drops.
-        sysctl.write(self._netns, f"net/ipv4/conf/{record.host_ifname}/route_localnet", 1)
+        if record.host_ports:
+            # So that answers of the pod find back to 127.0.0.1; what else could use it, the guard drops.
+            sysctl.write(self._netns, f"net/ipv4/conf/{record.host_ifname}/route_localnet", 1)
         with self._guard:
-            for family, table in self._tables.items():
-                if contents := contents_of(record, family):
-                    table.publish(record.host_ifname, contents)
+            for table in self._tables.values():
+                table.publish(record)
             if not _udp_ports(record):
                 return
             self._udp[record.host_ifname] = record
@@ -155,16 +191,13 @@ class KernelPublisher:
 
     def missing(self, record: AllocationRecord) -> Sequence[str]:
         with self._guard:
-            lacking = any(
-                table.lacking(contents)
-                for family, table in self._tables.items()
-                if (contents := contents_of(record, family))
-            )
-        return (
-            [f"a port of {', '.join(map(str, record.host_ports))} does not lead to the pod"]
-            if lacking
-            else []
-        )
+            lacking = [family for family, table in self._tables.items() if table.lacking(record)]
+        told = []
+        if any(family in FAMILIES for family in lacking):
+            told.append(f"a port of {', '.join(map(str, record.host_ports))} does not lead to the pod")
+        if BRIDGED in lacking:
+            told.append("the bridge does not know what the pod may send")
+        return told
 
     def restore(self) -> None:
         with self._guard:
@@ -199,3 +232,15 @@ def _is_for(kind: Kind, record: AllocationRecord, own: frozenset[IPAddress]) -> 
         port == wanted.port and (wanted.ip is None or wanted.ip.is_unspecified or wanted.ip == ip)
         for wanted in _udp_ports(record)
     )
+
+
+def remove_tables(netns: NetNs) -> None:
+    """Delete the tables; to be done when no pod is attached any more. Raises NetlinkError."""
+    for family in (*FAMILIES, BRIDGED):
+        table = Nftables(netns, family, TABLE)
+        try:
+            table.remove()
+        except KernelLacks:
+            continue
+        finally:
+            table.close()

@@ -20,7 +20,7 @@ from pathlib import Path
 import msgspec
 
 from kubenet.errors import KubenetError
-from kubenet.model.links import IPAddress
+from kubenet.model.links import IPAddress, MacAddress
 from kubenet.model.protocol import Protocol
 
 
@@ -84,6 +84,7 @@ class AllocationRecord:
     host_ports: tuple[HostPort, ...] = ()
     bandwidth: Bandwidth = UNLIMITED
     address_only: bool = False  # another plugin makes the interface
+    mac: MacAddress = ""  # asked for; empty where it follows from the address
 
     def __post_init__(self) -> None:
         if len({address.version for address in self.addresses}) != len(self.addresses):
@@ -130,6 +131,7 @@ class _Line(msgspec.Struct, omit_defaults=True):
     host_ports: tuple[tuple[str, int, int, str], ...] = ()  # protocol, port, container port, address
     bandwidth: tuple[int, int, int, int] = (0, 0, 0, 0)  # ingress rate and burst, egress rate and burst
     address_only: bool = False
+    mac: str = ""
 
 
 _decoder = msgspec.json.Decoder(_Line)
@@ -150,6 +152,7 @@ def encode(record: AllocationRecord) -> bytes:
         tuple((p.protocol.value, p.port, p.container_port, str(p.ip or "")) for p in record.host_ports),
         astuple(record.bandwidth),
         record.address_only,
+        record.mac,
     )
     return msgspec.json.encode(stored) + b"\n"
 
@@ -174,6 +177,7 @@ def decode(text: bytes) -> AllocationRecord:
             ),
             Bandwidth(*stored.bandwidth),
             stored.address_only,
+            stored.mac,
         )
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise RecordCorrupt(f"not an allocation record: {error}") from error

@@ -103,11 +103,16 @@ def agent(
 
 def _clean_up(config: "AgentConfig") -> None:
     from cni.network import NodeNetwork
+    from cni.publish import remove_tables
+    from ipam.store import RecordStore
 
     # First of all the runtime must not take this node for one that can have pods.
     (config.conf_dir / config.conflist).unlink(missing_ok=True)
     with contextlib.closing(NodeNetwork(config.network)) as network:
         network.remove()
+    directory = config.state_dir / "attachments"
+    if not directory.is_dir() or not any(RecordStore(directory).load()):
+        remove_tables(config.netns)
 
 
 def _serve(config: "AgentConfig", cluster: "ClusterConfig", address: "tuple[IPAddress, int]") -> None:

@@ -66,7 +66,7 @@ from kubenet.model.nft import (
 _U32 = struct.Struct("!I")
 _IFNAMSIZ = 16
 _ADDRESS_WORDS: Mapping[Family, int] = {4: 1, 6: 4}
-_NFPROTO: Mapping[Family, int] = {4: nf.NFPROTO_IPV4, 6: nf.NFPROTO_IPV6}
+_NFPROTO: Mapping[Family, int] = {4: nf.NFPROTO_IPV4, 6: nf.NFPROTO_IPV6, 7: nf.NFPROTO_BRIDGE}
 _ADDRESS_OFFSETS: Mapping[tuple[Family, Load], int] = {  # in the header: RFC 791, RFC 8200
     (4, Load.SOURCE): 12,
     (4, Load.DESTINATION): 16,
@@ -74,10 +74,25 @@ _ADDRESS_OFFSETS: Mapping[tuple[Family, Load], int] = {  # in the header: RFC 79
     (6, Load.DESTINATION): 24,
 }
 _ETHERNET = 8 + 8  # where the inner Ethernet header begins: after UDP and VXLAN (RFC 7348 section 5)
-_INNER: Mapping[Load, tuple[int, int]] = {  # from the start of the UDP header; bytes
-    Load.INNER_KIND: (_ETHERNET + 12, 2),
-    Load.INNER_SOURCE_V4: (_ETHERNET + 14 + 12, 4),
-    Load.INNER_SOURCE_V6: (_ETHERNET + 14 + 8, 16),
+_LINK, _NETWORK, _TRANSPORT = (
+    nf.NFT_PAYLOAD_LL_HEADER,
+    nf.NFT_PAYLOAD_NETWORK_HEADER,
+    nf.NFT_PAYLOAD_TRANSPORT_HEADER,
+)
+_PLACES: Mapping[Load, tuple[int, int, int]] = {  # header, offset in it, bytes
+    Load.PORT: (_TRANSPORT, 2, 2),
+    Load.SOURCE_PORT: (_TRANSPORT, 0, 2),
+    Load.ICMP_TYPE: (_TRANSPORT, 0, 1),  # RFC 4443
+    Load.ND_TARGET: (_TRANSPORT, 8, 16),  # RFC 4861 section 4.4
+    Load.MAC_SOURCE: (_LINK, 6, 6),
+    Load.ETHERTYPE: (_LINK, 12, 2),
+    Load.BRIDGED_SOURCE_V4: (_NETWORK, 12, 4),
+    Load.BRIDGED_SOURCE_V6: (_NETWORK, 8, 16),
+    Load.ARP_MAC: (_NETWORK, 8, 6),  # RFC 826
+    Load.ARP_SOURCE: (_NETWORK, 14, 4),
+    Load.INNER_KIND: (_TRANSPORT, _ETHERNET + 12, 2),  # from the start of the UDP header
+    Load.INNER_SOURCE_V4: (_TRANSPORT, _ETHERNET + 14 + 12, 4),
+    Load.INNER_SOURCE_V6: (_TRANSPORT, _ETHERNET + 14 + 8, 16),
 }
 
 
@@ -336,12 +351,12 @@ class _Writer:
             if load is Load.PROTOCOL:
                 yield _meta(nf.NFT_META_L4PROTO, word)
                 word += 1
-            elif load is Load.PORT:
-                yield _payload(nf.NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, word)
-                word += 1
-            elif load in _INNER:
-                offset, size = _INNER[load]
-                yield _payload(nf.NFT_PAYLOAD_TRANSPORT_HEADER, offset, size, word)
+            elif load is Load.IN_IFNAME:
+                yield _meta(nf.NFT_META_IIFNAME, word)
+                word += _IFNAMSIZ // 4
+            elif load in _PLACES:
+                header, offset, size = _PLACES[load]
+                yield _payload(header, offset, size, word)
                 word += (size + 3) // 4
             else:
                 offset = _ADDRESS_OFFSETS[self.family, load]

@@ -11,14 +11,14 @@ Source: nft(8), linux/netfilter/nf_tables.h.
 
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Literal, TypeAlias
 
 IPNetwork: TypeAlias = IPv4Network | IPv6Network
-Family: TypeAlias = Literal[4, 6]
+Family: TypeAlias = Literal[4, 6, 7]  # 7: frames that pass a bridge, whatever is in them
 Elements: TypeAlias = Mapping[bytes, bytes]  # key to value; of a plain set the value is empty
 
 NAME_LENGTH = 255  # NFT_NAME_MAXLEN is 256 with the closing NUL
@@ -35,6 +35,10 @@ class Field(Enum):
     PROTOCOL = 12, 1, 4
     PORT = 13, 2, 4
     NUMBER = 19, 4, 4  # in host order; nft calls this type "mark"
+    MAC = 9, 6, 8
+    ETHERTYPE = 10, 2, 4
+    ICMP_TYPE = 29, 1, 4  # of ICMPv6
+    IFNAME = 41, 16, 16
 
     @property
     def type_number(self) -> int:
@@ -50,16 +54,20 @@ class Field(Enum):
 
     def text(self, packed: bytes) -> str:
         """Return what ``packed`` means."""
-        match self:
-            case Field.ADDRESS_V4:
-                return str(IPv4Address(packed))
-            case Field.ADDRESS_V6:
-                return str(IPv6Address(packed))
-            case Field.PROTOCOL:
-                return _PROTOCOLS.get(packed[0], str(packed[0]))
-            case Field.PORT:
-                return str(struct.unpack_from("!H", packed)[0])
-        return f"{struct.unpack('=I', packed)[0]:#x}"
+        write = _WRITTEN.get(self)
+        return write(packed) if write else f"{struct.unpack('=I', packed)[0]:#x}"
+
+
+_WRITTEN: Mapping[Field, Callable[[bytes], str]] = {
+    Field.ADDRESS_V4: lambda packed: str(IPv4Address(packed)),
+    Field.ADDRESS_V6: lambda packed: str(IPv6Address(packed)),
+    Field.PROTOCOL: lambda packed: _PROTOCOLS.get(packed[0], str(packed[0])),
+    Field.PORT: lambda packed: str(struct.unpack_from("!H", packed)[0]),
+    Field.MAC: lambda packed: packed[:6].hex(":"),
+    Field.ETHERTYPE: lambda packed: f"{struct.unpack_from('!H', packed)[0]:#06x}",
+    Field.ICMP_TYPE: lambda packed: str(packed[0]),
+    Field.IFNAME: lambda packed: packed.rstrip(b"\0").decode(),
+}
 
 
 Fields: TypeAlias = tuple[Field, ...]
@@ -111,6 +119,17 @@ class Load(Enum):
     INNER_KIND = "vxlan ether type"
     INNER_SOURCE_V4 = "vxlan ip saddr"
     INNER_SOURCE_V6 = "vxlan ip6 saddr"
+    # Of a frame that passes a bridge.
+    IN_IFNAME = "iifname"
+    MAC_SOURCE = "ether saddr"
+    ETHERTYPE = "ether type"
+    BRIDGED_SOURCE_V4 = "bridged ip saddr"
+    BRIDGED_SOURCE_V6 = "bridged ip6 saddr"
+    ARP_MAC = "arp saddr ether"
+    ARP_SOURCE = "arp saddr ip"
+    SOURCE_PORT = "th sport"
+    ICMP_TYPE = "icmpv6 type"
+    ND_TARGET = "icmpv6 taddr"
 
 
 Loads: TypeAlias = tuple[Load, ...]

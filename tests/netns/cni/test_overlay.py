@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from cni.guard import TABLE
+from cni.hostports import TABLE as PORTS_TABLE
 from cni.overlay import NodeNet
 from cni.peer_guard import PeerGuard
 from cni.plan import Wiring
@@ -513,7 +514,13 @@ def test_S1_the_agent_is_a_process_that_serves_pods_tells_how_it_is_and_ends_cle
                 assert "KUBENET" not in "".join(
                     iptables.save(node.netns, t) for t in ("nat", "filter", "raw")
                 )
-                assert TABLE not in run(["nft", "list", "tables"], netns=node.netns).stdout.decode()
+                tables = run(["nft", "list", "tables"], netns=node.netns).stdout.decode()
+                assert TABLE not in tables
+                assert PORTS_TABLE in tables  # the pod's ports, as long as it is there
+                (node.config.state_dir / "attachments").rename(tmp_path / "no pods any more")
+                cleanup = agent_command(node, kubeconfig, "--cleanup")
+                await asyncio.to_thread(run, cleanup, netns=node.netns)
+                assert PORTS_TABLE not in run(["nft", "list", "tables"], netns=node.netns).stdout.decode()
 
     asyncio.run(scene())
 
