@@ -499,30 +499,30 @@ def test_S1_the_agent_is_a_process_that_serves_pods_tells_how_it_is_and_ends_cle
                 os.kill(child.pid, signal.SIGTERM)
                 assert await asyncio.to_thread(child.wait, 10.0) == 0, (tmp_path / "log").read_text()
                 assert TUNNEL in observe(node.netns).links
-                foreign = ["192.0.2.0/24", "192.0.2.128/25"]  # routes of somebody else who uses our number
-                run(["ip", "route", "add", foreign[0], "dev", "eth0", "proto", "107"], netns=node.netns)
-                run(["ip", "route", "add", "unreachable", foreign[1], "proto", "107"], netns=node.netns)
-                done = await asyncio.to_thread(
-                    run, agent_command(node, kubeconfig, "--cleanup"), netns=node.netns
-                )
-                assert done.returncode == 0
-                left = observe(node.netns)
-                assert {str(r.destination) for r in left.routes.values() if r.unreachable} == {foreign[1]}
-                assert foreign[0] in map(str, left.routes)
-                assert TUNNEL not in left.links
-                assert "10.244.1.2/32" in map(str, left.routes)  # the pod's, which lives on
-                assert "KUBENET" not in "".join(
-                    iptables.save(node.netns, t) for t in ("nat", "filter", "raw")
-                )
-                tables = run(["nft", "list", "tables"], netns=node.netns).stdout.decode()
-                assert TABLE not in tables
-                assert PORTS_TABLE in tables  # the pod's ports, as long as it is there
-                (node.config.state_dir / "attachments").rename(tmp_path / "no pods any more")
-                cleanup = agent_command(node, kubeconfig, "--cleanup")
-                await asyncio.to_thread(run, cleanup, netns=node.netns)
-                assert PORTS_TABLE not in run(["nft", "list", "tables"], netns=node.netns).stdout.decode()
+                await asyncio.to_thread(_cleaned_up, node, kubeconfig, tmp_path)
 
     asyncio.run(scene())
+
+
+def _cleaned_up(node: LabNode, kubeconfig: Path, directory: Path) -> None:
+    """Clean up, and look what is left: what is a pod's, or somebody else's."""
+    foreign = ["192.0.2.0/24", "192.0.2.128/25"]  # routes of somebody else who uses our number
+    run(["ip", "route", "add", foreign[0], "dev", "eth0", "proto", "107"], netns=node.netns)
+    run(["ip", "route", "add", "unreachable", foreign[1], "proto", "107"], netns=node.netns)
+    cleanup = agent_command(node, kubeconfig, "--cleanup")
+    run(cleanup, netns=node.netns)
+    left = observe(node.netns)
+    assert {str(r.destination) for r in left.routes.values() if r.unreachable} == {foreign[1]}
+    assert foreign[0] in map(str, left.routes)
+    assert TUNNEL not in left.links
+    assert "10.244.1.2/32" in map(str, left.routes)  # the pod's, which lives on
+    assert "KUBENET" not in "".join(iptables.save(node.netns, t) for t in ("nat", "filter", "raw"))
+    tables = run(["nft", "list", "tables"], netns=node.netns).stdout.decode()
+    assert TABLE not in tables
+    assert PORTS_TABLE in tables  # the pod's ports, as long as it is there
+    (node.config.state_dir / "attachments").rename(directory / "no pods any more")
+    run(cleanup, netns=node.netns)
+    assert PORTS_TABLE not in run(["nft", "list", "tables"], netns=node.netns).stdout.decode()
 
 
 async def _has_network(client: ApiClient) -> bool:
