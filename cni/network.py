@@ -25,7 +25,7 @@ from cni.plan import Bridge, Wiring, bridge_state
 from cni.settings import DirectRouting, Settings
 from cni.settings_file import SettingsFile
 from ipam.pool import Pool
-from kubenet.errors import NotFound
+from kubenet.errors import KubenetError, NotFound
 from kubenet.kernel import codec, iptables, sysctl
 from kubenet.kernel.dump import Dump, Imprint
 from kubenet.kernel.netns import NetNs
@@ -33,6 +33,7 @@ from kubenet.kernel.rtnl import Rtnl
 from kubenet.model.iptables import Family, Table, render_restore
 from kubenet.model.iptables_save import read_save, write_between
 from kubenet.model.links import (
+    ROUTE_OF_AN_ADDRESS,
     ROUTE_PROTOCOL,
     IPAddress,
     IPNetwork,
@@ -40,6 +41,7 @@ from kubenet.model.links import (
     LinkState,
     can_become,
     diff_state,
+    insisting,
 )
 from kubenet.model.nft import Ruleset
 
@@ -206,6 +208,7 @@ class NodeNetwork:
         if imprint == self._settled:
             return
         have, want = dump.state(), wish.state
+        _refuse_networks_of_the_node(have, want)
         # What a tunnel is made of cannot be changed while it exists.
         outdated = [
             name
@@ -221,7 +224,8 @@ class NodeNetwork:
         after = Made(after.links | before.links, after.routes)
         self._book.write(before | after)  # before anything is made, so that no crash leaves what nobody owns
         if change := diff_state(self._owned(have, Made(routes=before.routes)), want):
-            self._rtnl.apply(change)
+            # The ranges are the cluster's: a route that another overlay left behind gives way.
+            self._rtnl.apply(insisting(change))
             self._book.write(after)
             log.info("cni: overlay written, %d routes in all", len(want.routes))
         elif not outdated:
@@ -263,6 +267,20 @@ class NodeNetwork:
             if _write_filter(self._config.netns, compile_tables(around, family), family):
                 log.info("cni: packet filter of IPv%d written", family)
         self._filtered, self._filter_due_s = around, self._monotonic() + FILTER_CHECK_S
+
+
+def _refuse_networks_of_the_node(have: LinkState, want: LinkState) -> None:
+    """Raise KubenetError if a range of pods is a network in which the node has an address.
+
+    Taking it over would cut the node off.
+    """
+    for destination in want.routes:
+        found = have.routes.get(destination)
+        if found is not None and found.protocol == ROUTE_OF_AN_ADDRESS:
+            raise KubenetError(
+                f"{destination}: the node is in this network itself, on {found.ifname}, and pods shall be",
+                "give the cluster a range for pods that no node uses (--cluster-cidr)",
+            )
 
 
 def _write_filter(netns: NetNs, tables: Sequence[Table], family: Family) -> bool:

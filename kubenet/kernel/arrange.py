@@ -172,12 +172,10 @@ def _addresses(change: StateDiff, have: Numbered) -> Iterator[Request]:
 
 
 def _routes(change: StateDiff, have: Numbered) -> Iterator[Request]:
-    added = change.routes.added.values()
-    # A gateway is accepted only once a route on the link covers it.
-    for route in sorted(added, key=lambda route: route.gateway is not None):
-        yield codec.new_route(route, _index(have, route.ifname))
-    for route in change.routes.changed.values():
-        yield codec.new_route(route, _index(have, route.ifname), replace=True)
+    for routes, in_place in ((change.routes.added, False), (change.routes.changed, True)):
+        # A gateway is accepted only once a route on the link covers it.
+        for route in sorted(routes.values(), key=lambda route: route.gateway is not None):
+            yield codec.new_route(route, _index(have, route.ifname), replace=in_place)
 
 
 def _static(change: StateDiff, have: Numbered) -> Iterator[Request]:

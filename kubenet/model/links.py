@@ -29,6 +29,7 @@ VXLAN_OVERHEAD_V6 = 40 + 8 + 8 + 14
 
 # The protocol number our routes carry, so that we never touch anybody else's; free in linux/rtnetlink.h.
 ROUTE_PROTOCOL = 107
+ROUTE_OF_AN_ADDRESS = 2  # RTPROT_KERNEL: the network of an address that a link has
 
 # Links in this group are on their way out: whoever deletes some of ours puts them here first, so that one
 # request deletes them all (a deletion waits 12-20 ms for readers, of one link as of many).
@@ -223,6 +224,12 @@ def diff_state(have: LinkState, want: LinkState) -> StateDiff:
         ),
         fdb=_again(diff(have.fdb, want.fdb), want.fdb, remade, ()),
     )
+
+
+def insisting(change: StateDiff) -> StateDiff:
+    """Return ``change`` with its routes put in the place of whatever else leads to their destinations."""
+    routes = change.routes
+    return replace(change, routes=Diff({}, {**routes.changed, **routes.added}, routes.removed))
 
 
 def can_become(have: Link, want: Link) -> bool:

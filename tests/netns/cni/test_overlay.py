@@ -112,6 +112,50 @@ def test_N12_rules_that_somebody_flushed_come_back_without_a_word(
     play(scene)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(("via", "172.30.0.9", "dev", "eth0"), id="left by another overlay"),
+        pytest.param(("dev", "lo"), id="to another link"),
+        pytest.param(("unreachable",), id="unreachable"),
+        pytest.param(("blackhole",), id="a black hole"),
+    ],
+)
+def test_a_route_of_somebody_else_to_a_peers_pods_gives_way(
+    make_node: NodeMaker, words: tuple[str, ...]
+) -> None:
+    one, two = make_node(1), make_node(2)
+    (pod_cidr,) = two.net.pod_cidrs
+    kind, way = (words, ()) if len(words) == 1 else ((), words)
+    run(("ip", "route", "add", *kind, str(pod_cidr), *way), netns=one.netns)
+
+    async def scene(client: ApiClient) -> None:
+        for node in (one, two):
+            await client.create(NODES, "", node_object(node))
+        async with running(one, client) as ready:
+            await until(ready.is_set)
+            await until(lambda: pod_cidr in of_overlay(one.netns).routes)
+
+    play(scene)
+
+
+def test_a_network_in_which_the_node_itself_is_never_leads_into_the_tunnel(
+    make_node: NodeMaker, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, two = make_node(1), make_node(2)
+    (pod_cidr,) = two.net.pod_cidrs
+    run(("ip", "address", "add", f"{pod_cidr[9]}/{pod_cidr.prefixlen}", "dev", "eth0"), netns=one.netns)
+
+    async def scene(client: ApiClient) -> None:
+        for node in (one, two):
+            await client.create(NODES, "", node_object(node))
+        async with running(one, client):
+            await until(lambda: f"{pod_cidr}: the node is in this network itself, on eth0" in caplog.text)
+        assert observe(one.netns).routes[pod_cidr].ifname == "eth0"
+
+    play(scene)
+
+
 @pytest.mark.parametrize("underlay", ["", "eth0"], ids=["found by its address", "named"])
 def test_an_agent_follows_the_nodes_address_its_range_and_its_underlay(
     make_node: NodeMaker, wire: NetNs, pin: Pin, underlay: str
