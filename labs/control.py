@@ -2,9 +2,10 @@
 
 import os
 import select
+import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from kubenet.client.sync import SyncClient
-from kubenet.errors import KubenetError, NotFound, TimedOut
+from kubenet.errors import KubenetError, NotFound, TimedOut, Unreachable
 from kubenet.kernel.netns import NetNs
 from kubenet.kernel.privileges import require_root
 from kubenet.kernel.process import identify
@@ -21,13 +22,16 @@ from kubenet.model.objects import Node, Pod, Service
 from kubenet.model.resources import NODES, PODS, SERVICES
 from labs import ledger
 from labs.ledger import LabDirectory, Ledger
-from labs.report import GO, Report, encode_spec
+from labs.report import GO, Answer, Order, Report, encode_spec
 from labs.topology import WIRE, LabSpec, checked, topology
 
 if TYPE_CHECKING:  # looking at a lab starts no program, and that module loads an event loop
     from kubenet.kernel.run import Child
 
 BOOT_TIMEOUT_S = 60.0
+ORDER_TIMEOUT_S = 30.0
+LAB_DAEMONS = ("controllers", "scheduler")
+NODE_DAEMONS = ("agent", "kubelet", "proxy", "dns")
 
 
 class LabFailed(KubenetError):
@@ -101,6 +105,35 @@ def daemon_log(name: str, root: Path = ledger.LABS) -> Path:
     directory = LabDirectory(name, root)
     ledger.read(directory)
     return directory.log
+
+
+def is_daemon(name: str, target: str, root: Path = ledger.LABS) -> bool:
+    """Whether ``target`` names a daemon of the lab rather than a pod."""
+    node, _, daemon = target.partition("/")
+    known = ledger.read(LabDirectory(name, root)).nodes
+    return target in LAB_DAEMONS or (node in known and daemon in NODE_DAEMONS)
+
+
+def order(name: str, wanted: Order, root: Path = ledger.LABS) -> Mapping[str, str]:
+    """Have the keeper of a lab carry out an order; returns how each daemon is afterwards.
+
+    Raises NotFound, Unreachable, and LabFailed with what the keeper refused.
+    """
+    directory = LabDirectory(name, root)
+    ledger.read(directory)
+    try:
+        with socket.socket(socket.AF_UNIX) as connection, connection.makefile("rb") as lines:
+            connection.settimeout(ORDER_TIMEOUT_S)
+            connection.connect(str(directory.switchboard))
+            connection.sendall(msgspec.json.encode(wanted) + b"\n")
+            answer = msgspec.json.decode(lines.readline(), type=Answer)
+    except (OSError, msgspec.DecodeError) as error:
+        raise Unreachable(
+            f"lab {name!r}: its keeper does not answer: {error}", f"kubenet lab status --name {name}"
+        ) from error
+    if answer.error:
+        raise LabFailed(answer.error, answer.next_step, answer.exit_code)
+    return answer.daemons
 
 
 def only_lab(root: Path = ledger.LABS) -> str:

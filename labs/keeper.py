@@ -15,6 +15,8 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
+from dataclasses import replace
+from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
 from socket import AF_INET, SO_REUSEADDR, SOCK_STREAM, SOL_SOCKET, socket
@@ -36,9 +38,11 @@ from kubenet.store.sqlite import SqliteStore
 from labs import ledger
 from labs.base import base_objects
 from labs.build import Underlay, build_underlay
+from labs.daemons import Daemons, NamesDaemon, Starter
 from labs.images.catalogue import IMAGES
 from labs.ledger import LabDirectory
 from labs.report import GO, Report, decode_spec
+from labs.switchboard import switchboard
 from labs.topology import API_SERVER, API_SERVER_PORT, UNDERLAY_IFNAME, LabNode, LabSpec, topology
 from proxy.daemon import run_proxy
 from proxy.node_config import ProxyConfig
@@ -80,18 +84,18 @@ class Keeper:
 
     async def _run_daemons(self, underlay: Underlay, server: str, ready: Callable[[Report], None]) -> None:
         async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
-            events: list[asyncio.Event] = []
+            daemons = Daemons(group)
             control = await stack.enter_async_context(_client(underlay.wire))
-            group.create_task(run_controllers(control, self._manager_config()), name="controllers")
-            group.create_task(run_scheduler(control), name="scheduler")
+            daemons.add("controllers", at_once(partial(run_controllers, control, self._manager_config())))
+            daemons.add("scheduler", at_once(partial(run_scheduler, control)))
             for node in self._lab.nodes:
                 client = await stack.enter_async_context(_client(underlay.nodes[node.name]))
-                for name, daemon, event in self._daemons(node, underlay.nodes[node.name], client):
-                    group.create_task(daemon, name=f"{node.name}/{name}")
-                    events.append(event)
+                for name, starter in self._daemons(node, underlay.nodes[node.name], client).items():
+                    daemons.add(f"{node.name}/{name}", starter)
             for resource, body in base_objects(self._spec, self._lab.nodes):
                 await control.create(resource, _namespace(body), body)
-            await self._until_ready(control, events)
+            await self._until_ready(control, daemons)
+            await stack.enter_async_context(switchboard(self._directory.switchboard, daemons))
             self._ledger = msgspec.structs.replace(self._ledger, phase="ready", server=server)
             ledger.write(self._directory, self._ledger)
             gc.freeze()  # what lives now lives as long as the lab: no need to look at it in each collection
@@ -100,60 +104,62 @@ class Keeper:
     def _manager_config(self) -> ManagerConfig:
         return ManagerConfig(pod_cidr=self._spec.cluster_cidr)
 
-    def _daemons(
-        self, node: LabNode, netns: NetNs, client: ApiClient
-    ) -> list[tuple[str, Coroutine[None, None, None], asyncio.Event]]:
-        """Return what runs on one node, each with the event it sets when it serves."""
-        spec, state = self._spec, self._directory.node(node.name)
-        bin_dir, conf_dir = state / "cni" / "bin", state / "cni" / "net.d"
-        events = [asyncio.Event() for _ in range(4)]
-        agent = AgentConfig(
+    def _daemons(self, node: LabNode, netns: NetNs, client: ApiClient) -> dict[str, Starter]:
+        """Return what runs on one node."""
+        agent, kubelet = self._agent(node, netns), self._kubelet(node, netns)
+        proxy, dns = self._proxy(node, netns), self._dns(node, netns)
+        return {
+            "agent": lambda ready: run_agent(agent, client, ready),
+            "kubelet": lambda ready: run_node_agent(replace(kubelet, ready=ready), client),
+            "proxy": lambda ready: run_proxy(replace(proxy, ready=ready), client),
+            "dns": lambda ready: run_dns(replace(dns, ready=ready), client),
+        }
+
+    def _agent(self, node: LabNode, netns: NetNs) -> AgentConfig:
+        state = self._directory.node(node.name)
+        return AgentConfig(
             node_name=node.name,
             netns=netns,
             socket_path=state / "cni.sock",
             state_dir=state / "agent",
-            bin_dir=bin_dir,
-            conf_dir=conf_dir,
-            cluster_cidrs=(spec.cluster_cidr,),
-            service_cidrs=(spec.service_cidr,),
+            bin_dir=_cni_bin(state),
+            conf_dir=_cni_conf(state),
+            cluster_cidrs=(self._spec.cluster_cidr,),
+            service_cidrs=(self._spec.service_cidr,),
             underlay_ifname=UNDERLAY_IFNAME,
             cache_dir=self._directory.path / "cache",
         )
-        kubelet = NodeConfig(
+
+    def _kubelet(self, node: LabNode, netns: NetNs) -> NodeConfig:
+        state = self._directory.node(node.name)
+        return NodeConfig(
             name=node.name,
             netns=netns,
             node_ip=node.ip,
             state_dir=state,
-            cni_bin_dir=bin_dir,
-            cni_conf_dir=conf_dir,
-            cluster_dns=spec.cluster_dns,
-            cluster_domain=spec.cluster_domain,
+            cni_bin_dir=_cni_bin(state),
+            cni_conf_dir=_cni_conf(state),
+            cluster_dns=self._spec.cluster_dns,
+            cluster_domain=self._spec.cluster_domain,
             images=IMAGES,
-            ready=events[1],
         )
-        proxy = ProxyConfig(
+
+    def _proxy(self, node: LabNode, netns: NetNs) -> ProxyConfig:
+        return ProxyConfig(
             node_name=node.name,
             netns=netns,
-            default_balance=Balance(spec.balance),
-            cluster_cidr=spec.cluster_cidr,
-            service_cidrs=(spec.service_cidr,),
-            ready=events[2],
+            default_balance=Balance(self._spec.balance),
+            cluster_cidr=self._spec.cluster_cidr,
+            service_cidrs=(self._spec.service_cidr,),
         )
-        dns = DnsConfig(
-            netns=netns, addresses=(node.ip,), cluster_domain=spec.cluster_domain, ready=events[3]
-        )
-        return [
-            ("agent", run_agent(agent, client, events[0]), events[0]),
-            ("kubelet", run_node_agent(kubelet, client), events[1]),
-            ("proxy", run_proxy(proxy, client), events[2]),
-            ("dns", run_dns(dns, client), events[3]),
-        ]
 
-    async def _until_ready(self, client: ApiClient, events: list[asyncio.Event]) -> None:
+    def _dns(self, node: LabNode, netns: NetNs) -> DnsConfig:
+        return DnsConfig(netns=netns, addresses=(node.ip,), cluster_domain=self._spec.cluster_domain)
+
+    async def _until_ready(self, client: ApiClient, daemons: Daemons) -> None:
         try:
             async with asyncio.timeout(READY_TIMEOUT_S):
-                for event in events:
-                    await event.wait()
+                await daemons.ready()
                 while not await self._nodes_ready(client):
                     await asyncio.sleep(0.02)
         except TimeoutError:
@@ -178,7 +184,7 @@ def main(argv: list[str]) -> int:
         return 1  # the starter has ended: nobody would know of what we make
     spec = decode_spec(argv[0])
     report_fd = int(argv[2])
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname).1s %(name)s: %(message)s")
+    _speak_by_name()
 
     def report(message: Report) -> None:
         try:
@@ -211,11 +217,36 @@ async def _until_stopped(keeper: Keeper, report: Callable[[Report], None]) -> No
         raise first_of(expected) from group
 
 
+def _speak_by_name() -> None:
+    speaker = logging.StreamHandler()
+    speaker.addFilter(NamesDaemon())
+    speaker.setFormatter(logging.Formatter("%(asctime)s %(levelname).1s %(daemon)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[speaker])
+
+
 def first_of(group: BaseExceptionGroup[KubenetError]) -> KubenetError:
     """Return the first error of a group, however deep."""
     for error in group.exceptions:
         return first_of(error) if isinstance(error, BaseExceptionGroup) else error
     raise AssertionError("an exception group is never empty")
+
+
+def at_once(run: Callable[[], Coroutine[None, None, None]]) -> Starter:
+    """Return a starter of something that serves as soon as it runs."""
+
+    def starter(ready: asyncio.Event) -> Coroutine[None, None, None]:
+        ready.set()
+        return run()
+
+    return starter
+
+
+def _cni_bin(state: Path) -> Path:
+    return state / "cni" / "bin"
+
+
+def _cni_conf(state: Path) -> Path:
+    return state / "cni" / "net.d"
 
 
 def _client(netns: NetNs) -> ApiClient:

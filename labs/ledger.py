@@ -72,6 +72,11 @@ class LabDirectory:
         return self.path / "kubeconfig"
 
     @property
+    def switchboard(self) -> Path:
+        """Where the keeper takes orders."""
+        return self.path / "keeper.sock"
+
+    @property
     def log(self) -> Path:
         return self.path / "keeper.log"
 

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 import click
 
@@ -139,14 +140,18 @@ def exec_command(name: str | None, target: str, command: Sequence[str]) -> None:
 @NAME
 @click.argument("target", required=False)
 def logs(name: str | None, target: str | None) -> None:
-    """Print what a pod ([NAMESPACE/]POD) has said, or, without TARGET, what the lab's daemons have.
+    """Print what a pod ([NAMESPACE/]POD) or a daemon (node-1/proxy) has said; without TARGET, all daemons.
 
     kubenet lab logs demo/web-abc12
     """
     from labs import control, inside
 
     chosen = name or control.only_lab()
-    for path in [control.daemon_log(chosen)] if target is None else inside.pod_logs(chosen, target):
+    if target is None or control.is_daemon(chosen, target):
+        lines = control.daemon_log(chosen).read_text(errors="replace").splitlines(keepends=True)
+        sys.stdout.writelines(line for line in lines if target is None or f" {target} " in line)
+        return
+    for path in inside.pod_logs(chosen, target):
         sys.stdout.write(path.read_text(errors="replace"))
 
 
@@ -159,6 +164,59 @@ def kubeconfig(name: str | None) -> None:
 
     chosen = name or control.only_lab()
     print(kubeconfig_text(chosen, control.client_of(chosen).server), end="")
+
+
+@lab.group()
+def daemon() -> None:
+    """The daemons of a lab: controllers, scheduler, and on every node agent, kubelet, proxy and dns."""
+
+
+@daemon.command("list")
+@NAME
+@OUTPUT
+def list_daemons(name: str | None, output: str) -> None:
+    """Show which daemons run."""
+    from labs import control
+    from labs.report import Order
+
+    states = control.order(name or control.only_lab(), Order("list"))
+    if output == "json":
+        print_json("DaemonList", {"items": _dicts(("name", "state"), sorted(states.items()))})
+    else:
+        print_table(("DAEMON", "STATE"), sorted(states.items()))
+
+
+@daemon.command()
+@NAME
+@click.argument("daemon")
+def stop(name: str | None, daemon: str) -> None:
+    """Stop DAEMON, as a crash would: what it wrote into the kernel stays, and nobody looks after it."""
+    _switch(name, "stop", daemon)
+
+
+@daemon.command()
+@NAME
+@click.argument("daemon")
+def start(name: str | None, daemon: str) -> None:
+    """Start DAEMON, and wait until it serves."""
+    _switch(name, "start", daemon)
+
+
+@daemon.command()
+@NAME
+@click.argument("daemon")
+def restart(name: str | None, daemon: str) -> None:
+    """Stop DAEMON and start it again."""
+    _switch(name, "stop", daemon)
+    _switch(name, "start", daemon)
+
+
+def _switch(name: str | None, verb: Literal["start", "stop"], daemon: str) -> None:
+    from labs import control
+    from labs.report import Order
+
+    states = control.order(name or control.only_lab(), Order(verb, daemon))
+    print(f"{daemon}: {states[daemon]}")
 
 
 def phase(written: str, running: bool) -> str:

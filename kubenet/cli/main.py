@@ -21,12 +21,14 @@ COMMANDS = {
     "agent": ("kubenet.cli.agent", "agent", "Serve the pod network of this node."),
     "apiserver": ("kubenet.cli.apiserver", "apiserver", "Serve the Kubernetes API."),
     "apply": ("kubenet.cli.apply", "apply", "Create or change the objects of a manifest file."),
+    "break": ("kubenet.cli.break_", "break_", "Exercises: find what is broken in a lab, and repair it."),
     "cni": ("kubenet.cli.cni", "cni", "Drive CNI plugins as a container runtime does."),
     "demo": ("kubenet.cli.demo", "demo", "Boot a cluster, carry real traffic through it, tear it down."),
     "dns": ("kubenet.cli.dns", "dns", "Serve the cluster's names, or ask a DNS server."),
     "proxy": ("kubenet.cli.proxy", "proxy", "Make Services reach their endpoints on this node."),
     "ipam": ("kubenet.cli.ipam", "ipam", "Who holds which address on this node."),
     "trace": ("kubenet.cli.trace", "trace", "Send one packet and tell its whole way."),
+    "learn": ("kubenet.cli.learn", "learn", "The exercises as a course, track by track."),
     "lab": ("kubenet.cli.lab", "lab", "Clusters of network namespaces on this machine."),
 }
 

@@ -14,23 +14,34 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 DRAIN_S = 1.0
+BYTES_PATH = "/bytes/"
+MAX_BYTES = 1 << 20
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers every GET with the names of the server and of the client."""
+    """Answers every GET with the names of the server and of the client; /bytes/N with N bytes."""
 
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
+        if self.path.startswith(BYTES_PATH):
+            self._answer("application/octet-stream", b"x" * self._asked_bytes())
+            return
         answer = {
             "pod": socket.gethostname(),
             "address": self.connection.getsockname()[0],
             "client": self.client_address[0],
             "path": self.path,
         }
-        body = json.dumps(answer).encode() + b"\n"
+        self._answer("application/json", json.dumps(answer).encode() + b"\n")
+
+    def _asked_bytes(self) -> int:
+        digits = self.path.removeprefix(BYTES_PATH)
+        return min(int(digits), MAX_BYTES) if digits.isdecimal() else 0
+
+    def _answer(self, content_type: str, body: bytes) -> None:
         self.send_response(200)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
