@@ -2,19 +2,24 @@
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import Callable
 
 from dns.feed import ClusterFeed
-from dns.follow import Scope, follow
+from dns.follow import Informers, Scope, follow
 from dns.read import Naming
 from dns.service import ServiceKey
 from dns.settings import Kubernetes
 from dns.zone import PodsMode, Zone, ZoneConfig
+from kubenet.client.errors import ApiError
 from kubenet.client.transport import ApiClient
+from kubenet.errors import Unreachable
 from kubenet.model.links import IPAddress
 
 log = logging.getLogger(__name__)
+
+COMPARE_S = 300.0  # between two looks at all objects beside the watches
 
 Moved = Callable[[Zone, tuple[ServiceKey, ...]], None]
 
@@ -43,8 +48,15 @@ class ClusterNames:
         )
         self.synced = asyncio.Event()
         self.watchers: list[Moved] = []
+        self.missed = 0  # changes that the watches did not tell, found by comparing
+        self._informers: Informers = []
         self._loop = asyncio.get_running_loop()
         self._poked = False
+
+    @property
+    def silent_s(self) -> float | None:
+        """How long nothing has been heard of some kind of object; None before anything is followed."""
+        return max((each.silent_s for each in self._informers), default=None)
 
     def poke(self) -> None:
         """The feed has news: take it over, after whatever else happens in this turn of the loop."""
@@ -74,7 +86,7 @@ class ClusterNames:
             namespaces=config.namespaces,
             namespace_labels=config.namespace_labels,
         )
-        informers = follow(client, self.feed, self.poke, scope)
+        self._informers = informers = follow(client, self.feed, self.poke, scope)
         async with asyncio.TaskGroup() as tasks:
             for informer in informers:
                 tasks.create_task(informer.run())
@@ -84,3 +96,15 @@ class ClusterNames:
             self.poke()
             await self.synced.wait()
             log.info("dns: serving %d services", len(self.feed.zone.services))
+            while True:
+                await asyncio.sleep(COMPARE_S * random.uniform(0.8, 1.2))
+                await self.compare()
+
+    async def compare(self) -> None:
+        """Look whether the watches have told everything, and repair what they did not."""
+        for informer in self._informers:
+            try:
+                self.missed += await informer.compare()
+            except (ApiError, Unreachable) as error:
+                log.warning("dns: cannot compare with the API server: %s", error)
+                return

@@ -43,6 +43,7 @@ OLD_STAYS_S = 5.0  # an old configuration, until what waits for upstream servers
 SUCCEED_S = 60.0  # until we know the cluster, while our predecessor still answers
 FINISH_S = 10.0  # at the end, for connections that are open and what waits for upstream servers
 FINISH_LOOK_S = 0.05
+SILENT_S = 180.0  # bookmarks come every minute
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +208,15 @@ class CorefileServer:
     def _ready(self) -> tuple[HTTPStatus, str]:
         waiting = [] if all(each.synced.is_set() for each in self._clusters.values()) else ["kubernetes"]
         waiting += ["lameduck"] if self.draining else []
-        return (HTTPStatus.SERVICE_UNAVAILABLE, ",".join(waiting)) if waiting else (HTTPStatus.OK, "OK")
+        if waiting:
+            return HTTPStatus.SERVICE_UNAVAILABLE, ",".join(waiting)
+        # What is old is still better than nothing: the page says so, and the server stays ready.
+        silent_s = self._silent_s()
+        old = silent_s is not None and silent_s > SILENT_S
+        return HTTPStatus.OK, f"OK, but nothing heard of the API server for {silent_s:.0f} s" if old else "OK"
+
+    def _silent_s(self) -> float | None:
+        return max((each.silent_s or 0.0 for each in self._clusters.values()), default=None)
 
     def _metrics(self) -> tuple[HTTPStatus, str]:
         parts = self.live.parts if self.live else []
@@ -224,6 +233,8 @@ class CorefileServer:
             self.reload_failed,
             self._digest,
             sum(len(each.feed.zone.services) for each in self._clusters.values()),
+            self._silent_s(),
+            sum(each.missed for each in self._clusters.values()),
         )
         return HTTPStatus.OK, render(figures)
 

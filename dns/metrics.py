@@ -34,7 +34,8 @@ class Figures:
     reload_failed: int = 0
     config_digest: str = ""
     services: int = 0
-    synced_age_s: float | None = None  # since anything was heard of the API server
+    silent_s: float | None = None  # since anything was heard of the API server
+    missed: int = 0  # changes that the watches did not tell
 
 
 def render(figures: Figures) -> str:
@@ -64,6 +65,11 @@ def _families(figures: Figures) -> Iterator[Family]:
     digest = {"hash": "sha512", "value": figures.config_digest}
     yield "coredns_reload_version_info", "gauge", "The configuration in use.", [(digest, 1)]
     yield "kubenet_dns_services", "gauge", "Services in the zone.", [({}, figures.services)]
+    if figures.silent_s is not None:
+        text = "Since anything was heard of the API server."
+        yield "kubenet_dns_staleness_seconds", "gauge", text, [({}, figures.silent_s)]
+    text = "Changes that the watches did not tell, found by comparing."
+    yield "kubenet_dns_missed_changes_total", "counter", text, [({}, figures.missed)]
 
 
 def _queries(sites: Iterable[Site]) -> tuple[Samples, Samples, Samples]:

@@ -13,15 +13,19 @@ from collections.abc import Callable
 from typing import Generic
 
 from kubenet.client.cache import Cache, Change, version_number
+from kubenet.client.compare import differences, still
 from kubenet.client.decoding import ReplyDecoder
 from kubenet.client.errors import ApiError
 from kubenet.client.reflector import (
+    PAGE_SIZE,
     Action,
     Broken,
     Ended,
+    Event,
     Garbage,
     Input,
     List,
+    Page,
     Put,
     Reflector,
     Refused,
@@ -40,6 +44,7 @@ log = logging.getLogger(__name__)
 
 # The server ends a watch at its timeout; silence this much longer means that it, or the way to it, is dead.
 WATCH_GRACE_S = 30.0
+COMPARE_GRACE_S = 2.0  # for what is on its way when a list and the watch are compared
 
 
 class Informer(Generic[ObjectT]):
@@ -68,6 +73,7 @@ class Informer(Generic[ObjectT]):
         self._decoder = ReplyDecoder(type, self._on_skipped)
         self._reflector: Reflector[ObjectT] = Reflector()
         self._callbacks: list[Callable[[Change[ObjectT]], None]] = []
+        self._heard_at_s = self._clock.monotonic()
         self._synced = asyncio.Event()
 
     def on_change(self, callback: Callable[[Change[ObjectT]], None]) -> None:
@@ -77,6 +83,45 @@ class Informer(Generic[ObjectT]):
     async def wait_synced(self) -> None:
         """Return once the cache has held the whole truth."""
         await self._synced.wait()
+
+    @property
+    def silent_s(self) -> float:
+        """How long nothing has been heard of the server: no list, no event, no bookmark."""
+        return self._clock.monotonic() - self._heard_at_s
+
+    async def compare(self) -> int:
+        """List everything once more, repair what the watch did not tell, and return how much that was.
+
+        Raises ApiError, Unreachable; also for a list that cannot be read.
+        """
+        if not self.cache.synced:
+            return 0
+        listed, version = await self._whole_list()
+        found = differences(self.cache.objects(), listed, version)
+        if found:
+            await self._clock.sleep(COMPARE_GRACE_S)
+            found = still(self.cache.objects(), found)
+        for new in found.newer:
+            self._apply(Put(new))
+        for last in found.gone:
+            self._apply(Remove(last))
+        missed = len(found.newer) + len(found.gone)
+        if missed:
+            log.error("%s: the watch did not tell %d changes; repaired", self.resource.group_resource, missed)
+        return missed
+
+    async def _whole_list(self) -> tuple[list[ObjectT], str]:
+        listed: list[ObjectT] = []
+        token = ""
+        while True:
+            params = self._selectors | {"limit": str(PAGE_SIZE)} | ({"continue": token} if token else {})
+            page = self._decoder.page(await self._client.request("GET", self._path, params=params))
+            if isinstance(page, Garbage):
+                raise Unreachable(f"{self.resource.group_resource}: the reply is not a list")
+            listed += page.items
+            token = page.continue_token
+            if not token:
+                return listed, page.resource_version
 
     async def run(self) -> None:
         """List and watch for ever; ends only by cancellation or a bug."""
@@ -125,6 +170,8 @@ class Informer(Generic[ObjectT]):
             await lines.aclose()
 
     def _receive(self, what: "Input[ObjectT]", complaint: str = "") -> None:
+        if isinstance(what, Page | Event | Ended):
+            self._heard_at_s = self._clock.monotonic()
         update = self._reflector.receive(what, self._clock.monotonic(), self._jitter())
         self.cache.resource_version = version_number(self._reflector.resource_version)
         if update is not None:

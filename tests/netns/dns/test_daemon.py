@@ -6,13 +6,19 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from dns import daemon
 from dns.daemon import CorefileServer, ServeConfig
 from dns.wire import RType
+from kubenet.client import informer
+from kubenet.client.informer import Informer
 from kubenet.client.kubeconfig import ClusterConfig
+from kubenet.client.reflector import Put, Remove
 from kubenet.client.transport import ApiClient
 from kubenet.errors import InvalidInput
+from kubenet.model.objects import Service
 from kubenet.model.resources import NAMESPACES, SERVICES
 from tests.netns.dns.test_server import api_server
 from tests.netns.dns.test_upstream import THERE, plainly
@@ -230,6 +236,43 @@ def test_P2_before_its_end_it_answers_but_is_not_ready(world: World, tmp_path: P
             assert (await ask(world)).rdata == ["10.96.1.1"]
             assert not running.done()
             await asyncio.wait_for(running, PATIENCE_S)
+
+    on(case)
+
+
+def test_C7_D5_what_a_watch_did_not_tell_is_found_and_said(
+    world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One Service is lost from the cache, another stays in it, as if events had never come."""
+    monkeypatch.setattr(informer, "COMPARE_GRACE_S", 0.01)
+
+    async def case() -> None:
+        async with cluster(world), serving(world, tmp_path / "Corefile") as server:
+            await until_ready(world)
+            (names,) = server._clusters.values()
+            following: Informer[Service] = names._informers[0]  # type: ignore[assignment]  # the first one
+            web = following.cache.get("demo/web")
+            assert web is not None
+            ghost = msgspec.structs.replace(web, metadata=msgspec.structs.replace(web.metadata, name="ghost"))
+            following._apply(Put(ghost))
+            following._apply(Remove(web))
+            async with asyncio.timeout(PATIENCE_S):
+                while (await ask(world)).status != "NXDOMAIN":
+                    await asyncio.sleep(0.01)
+            assert (await ask(world, f"ghost.demo.svc.{ZONE}")).rdata == ["10.96.1.1"]
+            await names.compare()
+            async with asyncio.timeout(PATIENCE_S):
+                while (await ask(world)).rdata != ["10.96.1.1"]:
+                    await asyncio.sleep(0.01)
+            assert (await ask(world, f"ghost.demo.svc.{ZONE}")).status == "NXDOMAIN"
+            _, metrics = await page(world, 9153, "/metrics")
+            assert "kubenet_dns_missed_changes_total 2" in metrics
+            assert "kubenet_dns_staleness_seconds 0." in metrics
+            await names.compare()
+            assert names.missed == 2
+            monkeypatch.setattr(daemon, "SILENT_S", 0.0)
+            assert (await page(world, 8181, "/ready"))[1].startswith("OK, but nothing heard")
+        assert "services: the watch did not tell 2 changes; repaired" in caplog.text
 
     on(case)
 
