@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from kubenet.kernel import run
+from kubenet.model.objects import Json
 from kubenet.model.resources import ENDPOINTSLICES
 from tests.netns.dns.test_daemon import cluster, page, until_ready
 from tests.netns.dns.world import CLIENT, SERVER6, WEB, ZONE, World, ask, on
@@ -83,7 +84,7 @@ def test_P_kubeadms_corefile_is_served_by_nobody(world: World, directory: Path) 
     on(case)
 
 
-def slice_of_web() -> dict[str, object]:
+def slice_of_web() -> Json:
     return {
         "metadata": {"name": "web-1", "namespace": "demo", "labels": {"kubernetes.io/service-name": "web"}},
         "addressType": "IPv4",
