@@ -5,16 +5,20 @@ open, so that a change of configuration loses no query. They may also have been 
 """
 
 import socket
+import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address
 from typing import TypeAlias
 
+from dns.doh import DohServer
 from dns.handover import SocketName, Successor
 from dns.live import Live
 from dns.pages import PageServer
+from dns.plugins.values import TlsFiles
 from dns.respond import Forwarding
+from dns.secure import load, server_context
 from dns.server import bound_socket
 from dns.settings import Block, Listen
 from dns.site import Site
@@ -23,10 +27,20 @@ from kubenet.errors import InvalidInput
 from kubenet.kernel.netns import NetNs
 from kubenet.model.links import IPAddress
 
+_ALPN = {"tls": ("dot",), "https": ("http/1.1",)}
 EVERYWHERE = (ip_address("0.0.0.0"), ip_address("::"))
 
-Place: TypeAlias = tuple[int, tuple[IPAddress, ...]]  # port, addresses; none: all
 ForwardOf: TypeAlias = Callable[[Site, Forwarding, Reply], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a server block is asked."""
+
+    port: int
+    addresses: tuple[IPAddress, ...]  # none: all
+    scheme: str = "dns"  # or tls, https
+    tls: TlsFiles | None = None
 
 
 class SocketSource:
@@ -61,11 +75,15 @@ class _Open:
     site: Site
     listeners: list[UdpListener]
     streams: StreamServer
+    doh: DohServer | None = None
+    context: ssl.SSLContext | None = None
 
     def close(self) -> None:
         for listener in self.listeners:
             listener.close()
         self.streams.close()
+        if self.doh:
+            self.doh.close()
 
 
 class Front:
@@ -105,25 +123,36 @@ class Front:
         return prepared
 
     async def _open_place(self, place: Place, live: Live, prepared: "Prepared") -> None:
-        site = Site(place[0], live.of_blocks(partial(_is_at, place)))
+        site = Site(place.port, live.of_blocks(partial(_is_at, place)))
         forward = partial(self._forward, site)
         streams = StreamServer(site, forward, StreamLimits(), site.meter)
         found = prepared.opened[place] = _Open(site, [], streams)
-        for address in place[1] or EVERYWHERE:
+        if place.tls:
+            found.context = server_context(place.tls, _ALPN[place.scheme])
+        if place.scheme == "https":
+            found.doh = DohServer(site, forward, found.context)
+        for address in place.addresses or EVERYWHERE:
             try:
-                bound = self._sockets.bound(address, place[0], socket.SOCK_DGRAM)
+                listening = self._sockets.bound(address, place.port, socket.SOCK_STREAM)
             except (OSError, InvalidInput):
-                if place[1] or address.version == 4:
+                if place.addresses or address.version == 4:
                     raise
                 continue  # this machine has no IPv6
-            found.listeners.append(UdpListener(bound, site, forward, site.meter))
-            await streams.listen(self._sockets.bound(address, place[0], socket.SOCK_STREAM))
+            if found.doh:
+                await found.doh.listen(listening)
+                continue
+            await streams.listen(listening, found.context)
+            if place.scheme == "dns":
+                bound = self._sockets.bound(address, place.port, socket.SOCK_DGRAM)
+                found.listeners.append(UdpListener(bound, site, forward, site.meter))
 
     def use(self, live: Live, prepared: "Prepared") -> None:
         """Answer as ``live`` says from the next query on, and close what it does not need."""
         places, wanted = _places(live.blocks), listens(live.blocks)
         for place, found in self._open.items():
             if place in places:
+                if place.tls and found.context:
+                    load(found.context, place.tls)  # it may have been renewed
                 found.site.use(live.of_blocks(partial(_is_at, place)))
         for gone in [place for place in self._open if place not in places]:
             self._open.pop(gone).close()
@@ -176,8 +205,12 @@ def listens(blocks: Sequence[Block]) -> dict[Listen, list[str]]:
 
 
 def _places(blocks: Sequence[Block]) -> dict[Place, None]:
-    return {(block.port, block.bind): None for block in blocks}
+    return {_place_of(block): None for block in blocks}
+
+
+def _place_of(block: Block) -> Place:
+    return Place(block.port, block.bind, block.scheme, block.tls if block.scheme != "dns" else None)
 
 
 def _is_at(place: Place, block: Block) -> bool:
-    return (block.port, block.bind) == place
+    return _place_of(block) == place

@@ -180,7 +180,9 @@ class Part:
 
     def _resume(self, waiting: Forwarding, content: Answer) -> Response | None:
         response = self._settle(waiting.query, resumed(content, waiting.then), waiting.stream)
-        return replace(response, done=waiting.done) if isinstance(response, Forwarding) else response
+        if isinstance(response, Forwarding):
+            return replace(response, done=waiting.done, way=waiting.way)
+        return response
 
     def _kubernetes(self, request: Request, serve: Next) -> Decision:
         decision = answer(request.question, self.responder.zone)

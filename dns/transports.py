@@ -14,6 +14,7 @@ ipv6(7).
 
 import asyncio
 import socket
+import ssl
 import struct
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -243,9 +244,15 @@ class StreamServer:
         self._loop = asyncio.get_running_loop()
         self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
 
-    async def listen(self, listening: socket.socket) -> None:
-        """Take connections from a bound socket."""
-        server = await self._loop.create_server(partial(StreamConnection, self), sock=listening, backlog=256)
+    async def listen(self, listening: socket.socket, context: ssl.SSLContext | None = None) -> None:
+        """Take connections from a bound socket; with a ``context`` they are encrypted."""
+        server = await self._loop.create_server(
+            partial(StreamConnection, self),
+            sock=listening,
+            backlog=256,
+            ssl=context,
+            ssl_handshake_timeout=self.limits.message_s if context else None,
+        )
         self._servers.append(server)
 
     def drain(self) -> None:
@@ -327,7 +334,8 @@ class StreamConnection(asyncio.Protocol):
     def eof_received(self) -> bool:
         self._ended = True
         self._serve()
-        return True  # what was asked is still answered; _settle closes
+        # What was asked is still answered; _settle closes. TLS knows no half of a connection.
+        return self._transport is not None and self._transport.get_extra_info("ssl_object") is None
 
     def pause_writing(self) -> None:
         self._full_since = self._loop.time()

@@ -32,12 +32,13 @@ def lines_of(path: str) -> list[str]:
         raise InvalidInput(f"{path}: {error.strerror}") from error
 
 
-def host_lines(hosts: Hosts) -> list[str]:
+def host_lines(hosts: Hosts, *, quietly: bool = False) -> list[str]:
     """Return the lines of the file of ``hosts``; a file that is not there has none, as CoreDNS has it."""
     try:
         return lines_of(hosts.file) if hosts.file else []
     except InvalidInput as error:
-        log.warning("dns: hosts: %s", error)
+        if not quietly:
+            log.warning("dns: hosts: %s", error)
         return []
 
 
@@ -78,7 +79,7 @@ class WatchedFiles:
     def _look_at_hosts(self) -> None:
         hosts = self._part.hosts
         if hosts:
-            lines = host_lines(hosts.config)
+            lines = host_lines(hosts.config, quietly=not hosts.lines)
             if lines != hosts.lines:
                 hosts.renew(lines)
 

@@ -65,34 +65,43 @@ def read_blocks(parsed: tuple[ServerBlock, ...], port: int = DNS_PORT) -> tuple[
 
 
 def _of_server_block(parsed: ServerBlock, port: int) -> Iterator[Block]:
-    by_port: dict[int, list[WireName]] = {}
+    by_port: dict[tuple[str, int], list[WireName]] = {}
     for key in parsed.keys:
         try:
-            zones, key_port = _key(key, port)
+            zones, scheme, key_port = _key(key, port)
         except ValueError as error:
             raise InvalidInput(f"{parsed.where}: key {key!r}: {error}") from error
         except InvalidInput as error:
             raise InvalidInput(f"{parsed.where}: key {key!r}: {error}", error.next_step) from error
-        by_port.setdefault(key_port, []).extend(zones)
-    for key_port, zones in by_port.items():
-        block = Block(tuple(dict.fromkeys(zones)), key_port, parsed.where.file)
+        by_port.setdefault((scheme, key_port), []).extend(zones)
+    for (scheme, key_port), zones in by_port.items():
+        block = Block(tuple(dict.fromkeys(zones)), key_port, parsed.where.file, scheme=scheme)
         for directive in parsed.directives:
             block = _with(block, directive)
+        if block.scheme == "tls" and block.tls is None:
+            raise InvalidInput(f"{parsed.where}: tls://: needs the plugin tls with a certificate and its key")
         yield replace(block, seen=frozenset(directive.name for directive in parsed.directives))
 
 
-def _key(text: str, port: int) -> tuple[list[WireName], int]:
+_PORTS = {"tls": 853, "https": 443}
+_LATER = ("grpc", "https3", "quic")
+
+
+def _key(text: str, port: int) -> tuple[list[WireName], str, int]:
+    """Return the zones, the transport and the port that a key names. Raises InvalidInput."""
     scheme, found, rest = text.partition("://")
     if not found:
-        rest = text
-    elif scheme != "dns":
+        scheme, rest = "dns", text
+    elif scheme in _LATER:
         raise InvalidInput(f"transport {scheme} is not done yet")
+    elif scheme not in ("dns", *_PORTS):
+        raise InvalidInput(f"transport {scheme}: there are dns, tls and https", did_you_mean(scheme, _PORTS))
     host, colon, digits = rest.rpartition(":")
     if colon and digits.isdecimal():
         if not 0 < int(digits) < 65536:
             raise InvalidInput(f"port {digits}: must be 1 to 65535")
-        return zones_of(host or "."), int(digits)
-    return zones_of(rest), port
+        return zones_of(host or "."), scheme, int(digits)
+    return zones_of(rest), scheme, _PORTS.get(scheme, port)
 
 
 def _with(block: Block, directive: Directive) -> Block:

@@ -1,5 +1,6 @@
 """``kubenet dns``: serve as a Corefile says, or ask a DNS server."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,6 +52,7 @@ def dns(
     from dns.daemon import ServeConfig
 
     config = ServeConfig(conf, port, kubeconfig, environment=dict(os.environ), handover=handover)
+    _print_queries()
     asyncio.run(_serve(config))
 
 
@@ -62,10 +64,32 @@ async def _serve(config: "ServeConfig") -> None:
 
     loop = asyncio.get_running_loop()
     stop, again = asyncio.Event(), asyncio.Event()
+    serving = loop.create_task(serve(config, stop, again))
+
+    def end() -> None:
+        """End in good order; told twice, at once."""
+        if stop.is_set():
+            serving.cancel()
+        stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, end)
     loop.add_signal_handler(signal.SIGUSR1, again.set)
-    await serve(config, stop, again)
+    with suppress(asyncio.CancelledError):
+        await serving
+
+
+def _print_queries() -> None:
+    """Have the plugin ``log`` write to stdout, whatever else is said."""
+    import logging
+    import sys
+
+    queries = logging.getLogger("dns.queries")
+    queries.setLevel(logging.INFO)
+    queries.propagate = False
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("[INFO] %(message)s"))
+    queries.handlers = [handler]
 
 
 @dns.command()

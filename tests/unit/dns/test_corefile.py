@@ -60,6 +60,7 @@ def test_P_the_corefile_of_kubeadm_is_understood() -> None:
         pytest.param("a.org b.org:54", [(["a.org."], 53), (["b.org."], 54)], id="two keys, two ports"),
         pytest.param("a.org,\nb.org", [(["a.org.", "b.org."], 53)], id="keys over two lines"),
         pytest.param("dns://A.org:99", [(["a.org."], 99)], id="transport"),
+        pytest.param("https://a.org", [(["a.org."], 443)], id="another transport"),
         pytest.param("10.0.0.0/8", [(["10.in-addr.arpa."], 53)], id="network on a border"),
         pytest.param(
             "10.2.0.0/15", [(["2.10.in-addr.arpa.", "3.10.in-addr.arpa."], 53)], id="network between borders"
@@ -114,8 +115,8 @@ def test_a_quoted_word_may_hold_anything() -> None:
             id="option",
         ),
         pytest.param(
-            ". {\n forward . 1.1.1.1 {\n  tls\n }\n}",
-            "Corefile:3: forward: option tls is not done yet",
+            ". {\n kubernetes a.b {\n  multicluster c.d\n }\n}",
+            "Corefile:3: multicluster: names of other clusters",
             id="option not done",
         ),
         pytest.param(". {\n errors\n", "Corefile:1: this brace is never closed", id="D7 unclosed brace"),
@@ -133,8 +134,9 @@ def test_a_quoted_word_may_hold_anything() -> None:
         ),
         pytest.param("import missing", "Corefile:1: missing: no such snippet or file", id="missing file"),
         pytest.param('. {\n errors "x\n}', "Corefile:2: this quote is never closed", id="quote"),
+        pytest.param("tls://. {\n errors\n}", "Corefile:1: tls://: needs the plugin tls", id="tls"),
         pytest.param(
-            "tls://. {\n errors\n}", "Corefile:1: key 'tls://.': transport tls is not done", id="tls"
+            "quic://. {\n errors\n}", "Corefile:1: key 'quic://.': transport quic is not done", id="quic"
         ),
         pytest.param(".:99999 {\n errors\n}", "Corefile:1: key '.:99999': port 99999", id="port"),
         pytest.param(
