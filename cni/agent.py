@@ -16,13 +16,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
 
-from cni.attach import Attachments, PodWiring
+from cni.attach import Attachments
 from cni.deferred import deferred, directory_for
 from cni.flannel import annotations_of
 from cni.install import CACHE, CONFLIST, install_conflist, install_plugin, rival_of
 from cni.network import BRIDGE_IFNAME, NetworkConfig, NodeNetwork
 from cni.overlay import NodeNet, Skipped, node_net, own_net, peers_of
-from cni.plan import Wiring
+from cni.plan import PodWiring, Wiring
 from cni.publish import KernelPublisher
 from cni.server import Server
 from cni.spec import CniError
@@ -114,6 +114,7 @@ class NodeAgent:
             undo.callback(self._network.close)
             self._reaper = ThreadPoolExecutor(1, thread_name_prefix="cni-reaper")
             self._pod_cidrs: tuple[IPNetwork, ...] = ()
+            self._mtu = 0  # that the pods have
             self._acting = Lock()  # a thread whose task was cancelled goes on; ``stop`` waits for it
             self._stopped = False
             undo.pop_all()
@@ -153,10 +154,13 @@ class NodeAgent:
     def _wire(self, own: NodeNet, wiring: PodWiring) -> None:
         if own.pod_cidrs == self._pod_cidrs:
             self.attachments.rewire(wiring)
-            return
-        self.attachments.open(own.pod_cidrs, wiring)
-        self._pod_cidrs = own.pod_cidrs
-        log.info("cni: %s adds pods of %s", own.name, ", ".join(str(cidr) for cidr in own.pod_cidrs))
+        else:
+            self.attachments.open(own.pod_cidrs, wiring)
+            self._pod_cidrs = own.pod_cidrs
+            log.info("cni: %s adds pods of %s", own.name, ", ".join(str(cidr) for cidr in own.pod_cidrs))
+        if wiring.mtu != self._mtu:
+            self.attachments.follow_mtu()
+            self._mtu = wiring.mtu
 
     @property
     def ifnames(self) -> frozenset[str]:

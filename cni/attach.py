@@ -14,23 +14,23 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from threading import Lock
 
 from cni import gc
 from cni.locks import KeyedLocks
-from cni.plan import Bridge, PodNet, differences, host_ifname
+from cni.plan import PodNet, PodWiring, differences, host_ifname
 from cni.publish import Publisher
 from cni.reaper import Reaper
-from cni.recovery import recovery
-from cni.result import AssignedAddress, addresses_in, interface_in
+from cni.recovery import recovery, strangers
+from cni.result import AssignedAddress, addresses_in
 from cni.spec import CniError, Code, Request, Role
+from cni.told import as_told
+from cni.whereabouts import may_live, netns_of
 from cni.wires import Wires
 from ipam.ledger import Ledger
 from ipam.record import AllocationRecord, Phase, Stored
 from ipam.store import RecordStore, StoreFailed
-from kubenet.errors import KubenetError, NotFound
+from kubenet.errors import KubenetError
 from kubenet.kernel.netns import NetNs
 from kubenet.model.links import IPNetwork
 
@@ -41,14 +41,6 @@ GONE_WITHIN_S = 10.0
 # The clock of file times ticks: it is behind the one that records are dated by, with CONFIG_HZ=100 up to
 # this.
 CLOCK_SLACK_NS = 10 * 10**6
-
-
-@dataclass(frozen=True, slots=True)
-class PodWiring:
-    """How pods are wired at the moment."""
-
-    mtu: int  # bytes
-    bridge: Bridge | None = None
 
 
 class Attachments:
@@ -80,14 +72,19 @@ class Attachments:
         """
         stored, unreadable = self._store.load()
         with self._wires() as wires:
-            found = recovery(stored, unreadable, wires.node())
+            node = wires.node()
+            ends = {name: end for name in strangers(stored, node) if (end := wires.pod_end(name))}
+            found = recovery(stored, unreadable, node, ends)
+            for name in found.undone:
+                if name in ends or name in node.links:
+                    log.warning("cni: %s is removed: it was not finished, or nobody knows its address", name)
             for record in found.found:
                 self._store.begin(record)
                 self._store.commit(record.host_ifname)
                 log.warning("cni: %s has lost its record; it keeps %s", record.host_ifname, _list(record))
             if gone := (*found.undone, *found.stray):
                 wires.bury(gone)
-        self._publisher.take_over(found.kept)
+        self._publisher.take_over((*found.kept, *found.found))
         for name in found.undone:
             self._store.forget(name)
         for record in (*found.kept, *found.found):
@@ -101,8 +98,34 @@ class Attachments:
             self._wiring = wiring
 
     def rewire(self, wiring: PodWiring) -> None:
-        """Wire later pods so; those that are there stay as they are."""
+        """Wire later pods so; those that are there get its MTU, and stay as they are otherwise."""
         self._wiring = wiring
+
+    def follow_mtu(self) -> None:
+        """Give the pods that are there the MTU of now, unless one was asked for. Raises NetlinkError."""
+        wiring = self._wiring
+        if wiring is None:
+            return
+        with self._wires() as wires:
+            links = wires.node().links
+        for record in self.records:
+            link = links.get(record.host_ifname)
+            if link is not None and not record.mtu and link.mtu != wiring.mtu:
+                self._resize(record, wiring.mtu)
+
+    def _resize(self, record: AllocationRecord, mtu: int) -> None:
+        with self._busy.held(record.host_ifname, LOCK_WITHIN_S), self._wires() as wires:
+            entry = self._entry(record.host_ifname)
+            if entry is None or entry.phase is not Phase.ATTACHED:
+                return
+            try:
+                with netns_of(record) as netns:
+                    wires.resize(record.host_ifname, record.ifname, netns, mtu)
+            except KubenetError as error:
+                # Both ends keep theirs: were one smaller, what is larger would get lost without a word.
+                log.warning("cni: %s does not get the MTU %d: %s", record.label, mtu, error)
+            else:
+                log.info("cni: %s has the MTU %d", record.label, mtu)
 
     @property
     def records(self) -> list[AllocationRecord]:
@@ -179,30 +202,23 @@ class Attachments:
         """Return if the pod is wired as it was made. Raises CniError with all that differs."""
         name = host_ifname(request.container_id, request.ifname)
         with self._busy.held(name, LOCK_WITHIN_S), self._wires() as wires:
-            entry = self._entry(name)
-            if entry is None or entry.phase is not Phase.ATTACHED:
-                raise CniError(Code.CHECK_FAILED, f"{request.ifname}: no address is reserved for it")
+            record = self._attached(name, request)
             if self._wiring is None:
                 raise CniError(Code.TRY_AGAIN, "how pods are wired is not known yet", "waiting for podCIDR")
-            made = interface_in(request.prev_result or {}, request.ifname, request.netns)
-            bridge = self._wiring.bridge
-            mac, mtu = (made.mac or None, made.mtu) if made else (None, 0)
-            pod = PodNet(name, request.ifname, entry.record.addresses, mtu, bridge, mac)
-            different = list(differences(wires.pod(netns), wires.node(), pod))
-            different += self._publisher.missing(entry.record)
-            if entry.record.bandwidth:
-                different += wires.unshaped(name, entry.record.bandwidth)
+            inside = wires.pod(netns)
+            pod = as_told(record, request, inside, self._wiring)
+            different = list(differences(inside, wires.node(), pod))
+            different += self._publisher.missing(record)
+            if record.bandwidth:
+                different += wires.unshaped(name, record.bandwidth)
         if different:
             raise CniError(Code.CHECK_FAILED, "; ".join(different), f"{len(different)} differences")
 
     def check_assigned(self, request: Request) -> None:
         """Return if the addresses of the earlier result are reserved for this interface. Raises CniError."""
-        entry = self._entry(host_ifname(request.container_id, request.ifname))
-        held = entry.record.addresses if entry and entry.phase is Phase.ATTACHED else ()
-        if not held:
-            raise CniError(Code.CHECK_FAILED, f"{request.ifname}: no address is reserved for it")
+        record = self._attached(host_ifname(request.container_id, request.ifname), request)
         told = addresses_in(request.prev_result or {})
-        if missing := [str(address) for address in held if address not in told]:
+        if missing := [str(address) for address in record.addresses if address not in told]:
             raise CniError(Code.CHECK_FAILED, f"{', '.join(missing)}: reserved, and not in prevResult")
 
     def collect(self, request: Request, arrived_ns: int) -> None:
@@ -224,7 +240,7 @@ class Attachments:
         records = self.records
         with self._wires() as wires:
             ifnames = set(wires.node().links)
-        alive = {record.netns_inode for record in records if _may_live(record)}
+        alive = {record.netns_inode for record in records if may_live(record)}
         for record, error in self._delete_all(gc.vanished(records, ifnames, alive, now_ns), "pod vanished"):
             log.warning("cni: %s cannot be let go: %s", record.label, error)
 
@@ -261,6 +277,7 @@ class Attachments:
             request.bandwidth,
             request.role is Role.IPAM,
             request.mac or "",
+            request.mtu,
         )
         with self._guard:
             return self._ledger.reserve(blank, request.addresses)
@@ -334,6 +351,12 @@ class Attachments:
         with self._guard:
             self._ledger.free(name)
 
+    def _attached(self, name: str, request: Request) -> AllocationRecord:
+        entry = self._entry(name)
+        if entry is None or entry.phase is not Phase.ATTACHED:
+            raise CniError(Code.CHECK_FAILED, f"{request.ifname}: no address is reserved for it")
+        return entry.record
+
     def _entry(self, name: str) -> Stored | None:
         with self._guard:
             return self._ledger.get(name)
@@ -357,19 +380,3 @@ class Attachments:
 
 def _list(record: AllocationRecord) -> str:
     return ", ".join(str(address) for address in record.addresses)
-
-
-def _may_live(record: AllocationRecord) -> bool:
-    """Whether the pod's namespace is where it was.
-
-    Where that cannot be seen, as in a container without the node's mounts, a pod whose link is gone is dead;
-    one whose link was never ours to see is not.
-    """
-    path = Path(record.netns)
-    try:
-        with NetNs.open(path) as netns:
-            return netns.inode == record.netns_inode
-    except NotFound:
-        return record.address_only and (path.exists() or not path.parent.is_dir())
-    except (KubenetError, OSError):
-        return True

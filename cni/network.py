@@ -15,13 +15,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cni.attach import PodWiring
 from cni.book import Book, Made, made_of
 from cni.guard import compile_guard
 from cni.masquerade import TABLES, Surroundings, compile_tables, is_ours, withdrawal
 from cni.overlay import NodeNet, Tunnel, compile_overlay, on_link, own_ranges, pod_mtu
 from cni.peer_guard import PeerGuard
-from cni.plan import Bridge, Wiring, bridge_state
+from cni.plan import Bridge, PodWiring, Wiring, bridge_state
 from cni.settings import DirectRouting, Settings
 from cni.settings_file import SettingsFile
 from ipam.pool import Pool

@@ -76,6 +76,14 @@ class Bridge:
 
 
 @dataclass(frozen=True, slots=True)
+class PodWiring:
+    """How pods are wired at the moment."""
+
+    mtu: int  # bytes
+    bridge: Bridge | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class PodNet:
     """One interface of one pod. ``addresses`` has one entry or one of each family; ``mtu`` is in bytes."""
 

@@ -2,21 +2,23 @@
 
 - A finished attachment stays, also when its link is gone: the API may still name its address.
 - One that was being added or deleted when its agent died is undone.
-- A link without a readable record is a pod's all the same. With routed wiring the node's route to it tells
-the
-  address, so it is taken in again, and its DEL will find it by name.
+- A link without a readable record is a pod's all the same. The node's route to it tells the address, or the
+  pod's end of it does; so it is taken in again, and its DEL will find it by name.
+- If neither knows an address, no pod can be reached by the link, and it goes.
 
-Law: no address of a link that is there is free afterwards.
+Law: no address of a link that stays is free afterwards.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from cni.plan import is_host_ifname
-from cni.shaping import shaper_ifname
 from ipam.record import AllocationRecord, Phase, Stored, Unreadable, held_twice
 from kubenet.errors import KubenetError
-from kubenet.model.links import ROUTE_PROTOCOL, IPAddress, LinkKind, LinkState
+from kubenet.model.links import ROUTE_PROTOCOL, IPAddress, LinkKind, LinkState, PeerEnd
+
+_NO_ENDS: Mapping[str, PeerEnd] = MappingProxyType({})
 
 
 class StateLost(KubenetError):
@@ -33,8 +35,16 @@ class Recovery:
     stray: tuple[str, ...] = ()  # host ifnames that are gone, but for what held them back
 
 
-def recovery(stored: Sequence[Stored], unreadable: Sequence[Unreadable], node: LinkState) -> Recovery:
-    """Return what follows from the records and from what the node's namespace holds. Raises StateLost."""
+def recovery(
+    stored: Sequence[Stored],
+    unreadable: Sequence[Unreadable],
+    node: LinkState,
+    ends: Mapping[str, PeerEnd] = _NO_ENDS,
+) -> Recovery:
+    """Return what follows from the records, from the node's namespace, and from pods' ends of links.
+
+    Raises StateLost.
+    """
     kept = tuple(entry.record for entry in stored if entry.phase is Phase.ATTACHED)
     for one, other in held_twice(kept):
         raise StateLost(
@@ -42,33 +52,32 @@ def recovery(stored: Sequence[Stored], unreadable: Sequence[Unreadable], node: L
             "delete both pods, then remove their records and start the agent again",
         )
     recorded = {entry.record.host_ifname for entry in stored}
-    links = {name for name, link in node.links.items() if link.kind is LinkKind.VETH and is_host_ifname(name)}
-    broken = {entry.host_ifname: entry for entry in unreadable}
-    found = tuple(_found(name, node, broken.get(name)) for name in sorted(links - recorded))
+    lost = strangers(stored, node)
+    found = [record for name in lost if (record := _found(name, node, ends.get(name))).addresses]
     undone = [entry.record.host_ifname for entry in stored if entry.phase is not Phase.ATTACHED]
-    shaped = {shaper_ifname(name): name for name in recorded}
-    stray = tuple(f"k{name[1:]}" for name in sorted(node.links) if _is_shaper(name) and name not in shaped)
-    return Recovery(
-        kept,
-        found,
-        (*undone, *sorted(broken.keys() - links - recorded)),
-        tuple(name for name in stray if name not in links),
-    )
+    undone += sorted({entry.host_ifname for entry in unreadable} - set(lost) - recorded)
+    undone += sorted(set(lost) - {record.host_ifname for record in found})
+    shaped = {f"k{name[1:]}" for name in node.links if _is_shaper(name)}
+    return Recovery(kept, tuple(found), tuple(undone), tuple(sorted(shaped - recorded - node.links.keys())))
+
+
+def strangers(stored: Sequence[Stored], node: LinkState) -> list[str]:
+    """Return the links of pods that no record speaks of."""
+    links = {name for name, link in node.links.items() if link.kind is LinkKind.VETH and is_host_ifname(name)}
+    return sorted(links - {entry.record.host_ifname for entry in stored})
 
 
 def _is_shaper(ifname: str) -> bool:
     return ifname[:1] == "b" and is_host_ifname(f"k{ifname[1:]}")
 
 
-def _found(host_ifname: str, node: LinkState, broken: Unreadable | None) -> AllocationRecord:
-    addresses = tuple(_addresses_behind(host_ifname, node))
-    if not addresses:
-        what = f"its record {broken.path} is broken: {broken.reason}" if broken else "it has no record"
-        raise StateLost(
-            f"{host_ifname}: a pod's link whose address nobody knows; {what}",
-            f"delete its pod, or remove the link (ip link delete {host_ifname}), and start the agent again",
-        )
-    return AllocationRecord(host_ifname, addresses)
+def _found(host_ifname: str, node: LinkState, end: PeerEnd | None) -> AllocationRecord:
+    routed = tuple(_addresses_behind(host_ifname, node))
+    if end is None:
+        return AllocationRecord(host_ifname, routed)
+    first = {address.version: address for address in reversed(end.addresses)}
+    addresses = routed or tuple(first[version] for version in sorted(first))
+    return AllocationRecord(host_ifname, addresses, ifname=end.ifname, mac=end.mac)
 
 
 def _addresses_behind(host_ifname: str, node: LinkState) -> Iterator[IPAddress]:

@@ -24,8 +24,9 @@ from kubenet.kernel import arrange, codec, codec_port, tc, uapi
 from kubenet.kernel.decode import NumberedLink
 from kubenet.kernel.netlink import NetlinkError, Request
 from kubenet.kernel.netns import NetNs
+from kubenet.kernel.peers import PeerSocket
 from kubenet.kernel.rtnl import Rtnl
-from kubenet.model.links import DYING_GROUP, Link, LinkState, diff_state
+from kubenet.model.links import DYING_GROUP, Link, LinkState, PeerEnd, diff_state
 
 _GONE = (errno.ENODEV,)
 LOOPBACK_INDEX = 1  # include/net/net_namespace.h: the first link of every namespace
@@ -57,6 +58,10 @@ class Wires(Protocol):
         """Return, in words, which of the limits do not hold."""
         ...
 
+    def resize(self, host_ifname: str, ifname: str, netns: NetNs, mtu: int) -> None:
+        """Give both ends another MTU, in bytes; if the pod's end cannot have it, neither gets it."""
+        ...
+
     def remove(self, host_ifname: str) -> None:
         """Delete the pair and wait until it is gone; one that is not there is fine."""
         ...
@@ -77,6 +82,10 @@ class Wires(Protocol):
         """Return what a pod's namespace holds."""
         ...
 
+    def pod_end(self, host_ifname: str) -> PeerEnd | None:
+        """Return the pod's end of a link, wherever that is; None if there is none."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -84,6 +93,7 @@ class KernelWires:
     """The kernel's own."""
 
     def __init__(self, node_netns: NetNs) -> None:
+        self._netns = node_netns
         self._rtnl = Rtnl(node_netns)
 
     def make(self, pod: PodNet, netns: NetNs) -> None:
@@ -153,6 +163,11 @@ class KernelWires:
         redirected = ifb in links and links[ifb].index in tc.redirected_to(self._rtnl, host_ifname)
         return list(unshaped(host_ifname, bandwidth, limits, redirected))
 
+    def resize(self, host_ifname: str, ifname: str, netns: NetNs, mtu: int) -> None:
+        with Rtnl(netns) as rtnl:
+            rtnl.transact([codec.set_link(name=ifname, mtu=mtu)])
+        self._rtnl.transact([codec.set_link(name=host_ifname, mtu=mtu)])
+
     def remove(self, host_ifname: str) -> None:
         names = (host_ifname, shaper_ifname(host_ifname))
         self._rtnl.transact([codec.delete_link(ifname=name) for name in names])
@@ -179,6 +194,10 @@ class KernelWires:
     def pod(self, netns: NetNs) -> LinkState:
         with Rtnl(netns) as rtnl:
             return rtnl.observe()
+
+    def pod_end(self, host_ifname: str) -> PeerEnd | None:
+        with PeerSocket(self._netns) as peers:
+            return peers.end_of(host_ifname)
 
     def close(self) -> None:
         self._rtnl.close()

@@ -85,6 +85,7 @@ class AllocationRecord:
     bandwidth: Bandwidth = UNLIMITED
     address_only: bool = False  # another plugin makes the interface
     mac: MacAddress = ""  # asked for; empty where it follows from the address
+    mtu: int = 0  # bytes, asked for; 0 where it is the node's
 
     def __post_init__(self) -> None:
         if len({address.version for address in self.addresses}) != len(self.addresses):
@@ -132,6 +133,7 @@ class _Line(msgspec.Struct, omit_defaults=True):
     bandwidth: tuple[int, int, int, int] = (0, 0, 0, 0)  # ingress rate and burst, egress rate and burst
     address_only: bool = False
     mac: str = ""
+    mtu: int = 0
 
 
 _decoder = msgspec.json.Decoder(_Line)
@@ -153,6 +155,7 @@ def encode(record: AllocationRecord) -> bytes:
         astuple(record.bandwidth),
         record.address_only,
         record.mac,
+        record.mtu,
     )
     return msgspec.json.encode(stored) + b"\n"
 
@@ -178,6 +181,7 @@ def decode(text: bytes) -> AllocationRecord:
             Bandwidth(*stored.bandwidth),
             stored.address_only,
             stored.mac,
+            stored.mtu,
         )
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise RecordCorrupt(f"not an allocation record: {error}") from error

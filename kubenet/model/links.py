@@ -81,6 +81,15 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
+class PeerEnd:
+    """The end of a veth in its own namespace; ``addresses`` are those that somebody gave it."""
+
+    ifname: str
+    mac: MacAddress
+    addresses: tuple[IPAddress, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Address:
     """An address on a device, with its prefix length."""
 

@@ -9,7 +9,7 @@ from ipaddress import ip_network
 from pathlib import Path
 
 from cni.agent import AgentConfig, NodeAgent
-from cni.attach import PodWiring
+from cni.plan import PodWiring
 from kubenet.kernel.netns import NetNs
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from cni.agent import NodeAgent, run_agent
-from cni.attach import Attachments, PodWiring
+from cni.attach import Attachments
 from cni.install import CONFLIST
-from cni.plan import PodNet, host_ifname
+from cni.plan import PodNet, PodWiring, Wiring, host_ifname
 from cni.server import CallerGone
 from cni.spec import Command, Request
 from cni.wires import KernelWires
@@ -28,7 +28,7 @@ from kubenet.kernel import codec, iptables
 from kubenet.kernel.netlink import refusal
 from kubenet.kernel.netns import NetNs
 from kubenet.kernel.rtnl import Rtnl
-from kubenet.kernel.run import ENVIRONMENT, spawn
+from kubenet.kernel.run import ENVIRONMENT, run, spawn
 from kubenet.model.links import LinkState
 from kubenet.model.objects import Json
 from kubenet.model.resources import NODES
@@ -189,20 +189,44 @@ def test_A5_a_real_kill_between_adds_loses_no_address_and_no_link(make_node: Nod
     assert len(node.links()) == 2
 
 
-def test_N11_a_broken_record_of_a_living_pod_is_written_anew_from_the_kernel(
-    make_node: NodeMaker, pin: Pin
+@pytest.mark.parametrize("broken", [True, False], ids=["broken", "lost"])
+@pytest.mark.parametrize("wiring", list(Wiring), ids=lambda wiring: str(wiring.value))
+def test_N11_a_record_of_a_living_pod_is_written_anew_from_the_kernel(
+    make_node: NodeMaker, pin: Pin, wiring: Wiring, broken: bool
 ) -> None:
-    node = make_node()
+    node = make_node(wiring=wiring)
     node.start()
-    taken = node.runtime.add("c1", pin("p1")).address
+    path, other = pin("p1"), pin("p2")
+    taken = node.runtime.add("c1", path, runtimeConfig={"mac": "0a:00:00:00:00:99"}).address
     node.stop()
     record = node.config.state_dir / "attachments" / f"{host_ifname('c1', 'eth0')}.attached"
-    record.write_bytes(b"")
+    record.write_bytes(b"") if broken else record.unlink()
     node.start()
     assert [str(address) for r in node.attached() for address in r.addresses] == [taken]
     assert record.read_bytes()
+    assert node.runtime.add("c2", other).address != taken
+    with NetNs.open(path) as a, NetNs.open(other) as b:
+        assert reaches(b, a, taken)
+        assert reaches(a, b, "10.244.1.3")
+    assert node.runtime.delete("c2").code == 0
     assert node.runtime.delete("c1").code == 0
     assert node.nothing_left()
+
+
+def test_N11_a_link_without_record_and_address_goes_and_the_agent_starts(
+    make_node: NodeMaker, pin: Pin
+) -> None:
+    node = make_node(wiring=Wiring.BRIDGE)
+    node.start()
+    path = pin("p1")
+    assert node.runtime.add("c1", path).code == 0
+    node.stop()
+    (node.config.state_dir / "attachments" / f"{host_ifname('c1', 'eth0')}.attached").unlink()
+    with NetNs.open(path) as netns:
+        run(["ip", "address", "flush", "dev", "eth0"], netns=netns)
+    node.start()
+    assert node.nothing_left()
+    assert node.runtime.add("c1", path).code == 0
 
 
 def test_N8_N10_many_pods_come_and_go_in_the_same_namespaces(make_node: NodeMaker, pin: Pin) -> None:

@@ -12,11 +12,11 @@ import pytest
 
 from cni.overlay import NodeNet
 from cni.peer_guard import PeerGuard
-from cni.plan import Wiring
+from cni.plan import Wiring, host_ifname
 from kubenet.kernel import codec, iptables
 from kubenet.kernel.counters import link_counters
 from kubenet.kernel.events import Subscription
-from kubenet.kernel.netns import NetNs
+from kubenet.kernel.netns import NetNs, unpin
 from kubenet.kernel.rtnl import Rtnl
 from kubenet.kernel.run import run
 from tests.netns.cni.conftest import CLUSTER_CIDR, LabNode, NodeMaker, Pin, observe
@@ -309,15 +309,45 @@ def test_a_tunnel_that_was_made_otherwise_is_made_anew(make_node: NodeMaker) -> 
     assert (vxlan.vni, vxlan.port) == (1, 8472)
 
 
-def test_the_mtu_follows_the_underlay(make_node: NodeMaker, pin: Pin) -> None:
-    node = make_node(1)
+@pytest.mark.parametrize("mtu", [1400, 8950], ids=["smaller", "larger"])
+@pytest.mark.parametrize("wiring", list(Wiring), ids=lambda wiring: str(wiring.value))
+def test_the_mtu_follows_the_underlay_also_that_of_pods_that_run(
+    make_node: NodeMaker, pin: Pin, wiring: Wiring, mtu: int
+) -> None:
+    node = make_node(1, wiring=wiring)
     agent = node.start()
+    paths = {name: pin(name) for name in ("old", "asked", "new")}
+    added = node.runtime.add("old", paths["old"])
+    assert node.runtime.add("asked", paths["asked"], mtu=1300).code == 0
     with Rtnl(node.netns) as rtnl:
-        rtnl.transact([codec.set_link(name="eth0", mtu=1400)])
+        rtnl.transact([codec.set_link(name="eth0", mtu=mtu)])
     agent.sync(node.net, ())
-    assert observe(node.netns).links[TUNNEL].mtu == 1350
-    with pod(node, pin("a")) as (a, _):
-        assert observe(a).links["eth0"].mtu == 1350
+    assert observe(node.netns).links[TUNNEL].mtu == mtu - 50
+    assert node.runtime.add("new", paths["new"]).code == 0
+    wanted = {"old": mtu - 50, "asked": 1300, "new": mtu - 50}
+    links = observe(node.netns).links
+    for name, path in paths.items():
+        with NetNs.open(path) as netns:
+            assert observe(netns).links["eth0"].mtu == wanted[name]
+        assert links[host_ifname(name, "eth0")].mtu == wanted[name]
+    assert node.runtime.call("CHECK", "old", paths["old"], prevResult=added.json).code == 0
+    with NetNs.open(paths["old"]) as a, NetNs.open(paths["new"]) as b:
+        assert talk(a, b, "10.244.1.4", 100_000) == added.address
+
+
+def test_a_pod_whose_namespace_cannot_be_found_keeps_its_mtu_at_both_ends(
+    node_pair: tuple[LabNode, LabNode], pin: Pin
+) -> None:
+    one, two = node_pair
+    with pod(one, pin("a")) as (a, a_ip), pod(two, pin("b")) as (b, b_ip):
+        unpin(pin_path := Path(one.attached()[0].netns))
+        with Rtnl(one.netns) as rtnl:
+            rtnl.transact([codec.set_link(name="eth0", mtu=1400)])
+        assert one.agent is not None
+        one.agent.sync(one.net, [two.net])
+        assert not pin_path.exists()
+        assert observe(a).links["eth0"].mtu == observe(one.netns).links[one.attached()[0].host_ifname].mtu
+        assert talk(a, b, b_ip, 100_000) == a_ip  # the kernel tells it which size fits
 
 
 def test_dual_stack_pods_talk_over_both_families_on_one_node_and_on_two(

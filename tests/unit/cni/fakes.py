@@ -12,7 +12,7 @@ from ipam.store import RecordStore, StoreFailed
 from kubenet.errors import KubenetError
 from kubenet.kernel.netlink import refusal
 from kubenet.kernel.netns import NetNs
-from kubenet.model.links import LinkState
+from kubenet.model.links import LinkState, PeerEnd
 
 
 class Killed(BaseException):
@@ -101,6 +101,9 @@ class FakeWires:
     def unshaped(self, host_ifname: str, bandwidth: Bandwidth) -> list[str]:
         return [] if self._kernel.shaped.get(host_ifname) == bandwidth else ["not held back"]
 
+    def resize(self, host_ifname: str, ifname: str, netns: NetNs, mtu: int) -> None:
+        self._step("resize")
+
     def remove(self, host_ifname: str) -> None:
         self._step("remove")
         self._kernel.delete(host_ifname)
@@ -129,6 +132,12 @@ class FakeWires:
         for part in self._kernel.pods.get(netns.inode, {}).values():
             state = state.union(part)
         return state
+
+    def pod_end(self, host_ifname: str) -> PeerEnd | None:
+        inode, ifname = self._kernel.homes[host_ifname]
+        inside = self._kernel.pods[inode][ifname]
+        addresses = tuple(entry.interface.ip for entry in inside.addresses)
+        return PeerEnd(ifname, inside.links[ifname].mac or "", addresses)
 
     def close(self) -> None:
         """Nothing to close."""

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from cni.attach import Attachments, PodWiring
-from cni.plan import PodNet, host_ifname
+from cni.attach import Attachments
+from cni.plan import PodNet, PodWiring, host_ifname
 from cni.server import CallerGone
 from cni.spec import Attachment, CniError, Code, Command, Request
 from ipam.pool import PoolExhausted
@@ -420,6 +420,7 @@ def test_C2_a_check_of_what_holds_no_address(world: World) -> None:
 def test_C2_a_check_compares_with_what_the_add_told(world: World) -> None:
     agent = world.agent()
     world.add(agent)
+    agent.rewire(PodWiring(1400))
     told = {"interfaces": [{"name": "eth0", "sandbox": "/netns/1", "mtu": 1300}]}
     with pytest.raises(CniError, match="MTU 1450 instead of 1300"):
         agent.check(replace(ADD, prev_result=told), FakeNetNs(1))

@@ -8,7 +8,7 @@ import pytest
 from cni.plan import PodNet, host_ifname, node_state
 from cni.recovery import StateLost, recovery
 from ipam.record import AllocationRecord, Phase, Stored, Unreadable
-from kubenet.model.links import Link, LinkKind, LinkState, state_of
+from kubenet.model.links import Link, LinkKind, LinkState, PeerEnd, state_of
 
 NAMES = [host_ifname(f"c{number}", "eth0") for number in range(4)]
 
@@ -64,12 +64,22 @@ def test_N11_a_broken_record_without_a_link_is_forgotten() -> None:
     assert recovery([], [Unreadable(Path("/x/k.attached"), NAMES[1], "empty")], wired()).undone == (NAMES[1],)
 
 
-def test_N11_a_link_whose_address_nobody_knows_stops_the_agent_and_names_file_and_remedy() -> None:
+def test_N11_a_link_on_a_bridge_without_a_record_keeps_what_the_pod_has() -> None:
     link = Link(NAMES[1], LinkKind.VETH, master="cni0")
     broken = Unreadable(Path("/x/k.attached"), NAMES[1], "cut short")
-    with pytest.raises(StateLost, match=r"/x/k\.attached is broken: cut short") as caught:
-        recovery([], [broken], state_of(link))
-    assert NAMES[1] in caught.value.next_step
+    mine = (ip_address("10.244.1.9"), ip_address("10.244.1.10"), ip_address("fd00::9"))
+    end = PeerEnd("eth0", "0a:58:00:00:00:01", mine)
+    got = recovery([], [broken], state_of(link), {NAMES[1]: end})
+    assert got.found == (
+        AllocationRecord(NAMES[1], (mine[0], mine[2]), ifname="eth0", mac="0a:58:00:00:00:01"),
+    )
+    assert got.undone == ()
+
+
+@pytest.mark.parametrize("ends", [{}, {NAMES[1]: PeerEnd("eth0", "", ())}], ids=["no end", "no address"])
+def test_N11_a_link_by_which_no_pod_can_be_reached_goes(ends: dict[str, PeerEnd]) -> None:
+    got = recovery([], [], state_of(Link(NAMES[1], LinkKind.VETH, master="cni0")), ends)
+    assert (got.found, got.undone) == ((), (NAMES[1],))
 
 
 def test_two_records_with_one_address_stop_the_agent() -> None:

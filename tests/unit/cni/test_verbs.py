@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from cni.attach import Attachments, PodWiring
+from cni.attach import Attachments
+from cni.plan import PodWiring
 from cni.server import CallerGone
 from cni.spec import VERSIONS, CniError, Code
 from cni.verbs import Plugin, as_cni_error
