@@ -17,10 +17,11 @@ from kubenet.diff import diff
 from kubenet.errors import KubenetError
 from kubenet.kernel import iptables
 from kubenet.kernel.netns import NetNs
+from kubenet.model.flavour import Flavour
 from kubenet.model.iptables import Family, Jump, Rule, Table, TableWrite, render_restore
 from kubenet.model.iptables_save import SavedTable, read_rule, read_save, write_between
 from proxy.backend import Applied, StateUnknown
-from proxy.compile_iptables import ChainChange, Compiler, is_own_chain, is_service_chain
+from proxy.compile_iptables import FORWARD, ChainChange, Compiler, is_own_chain, is_service_chain
 from proxy.policy import ServingPort
 from proxy.ports import NodeNetwork, ServicePortName
 
@@ -38,26 +39,36 @@ class Iptables(Protocol):
         """Load ``text`` beside what is there, each table as a whole or not. Raises KubenetError."""
         ...
 
+    def packets(self, table: str, chain: str) -> int:
+        """Return how many packets the first rule of a chain has taken. Raises KubenetError."""
+        ...
+
 
 class KernelIptables:
     """The real ones."""
 
-    def __init__(self, netns: NetNs | None, family: Family) -> None:
+    def __init__(self, netns: NetNs | None, family: Family, flavour: Flavour | None = None) -> None:
         self._netns = netns
         self._family: Family = family
+        self.flavour = flavour  # None: whatever the host's own iptables programs
 
     def save(self, table: str) -> str:
-        return iptables.save(self._netns, table, family=self._family)
+        return iptables.save(self._netns, table, family=self._family, flavour=self.flavour)
 
     def restore(self, text: str) -> None:
-        iptables.restore(self._netns, text, family=self._family)
+        iptables.restore(self._netns, text, family=self._family, flavour=self.flavour)
+
+    def packets(self, table: str, chain: str) -> int:
+        return iptables.packets_of_first_rule(
+            self._netns, table, chain, family=self._family, flavour=self.flavour
+        )
 
 
 class IptablesBackend:
     """The iptables way of ``proxy.backend.Backend``."""
 
     def __init__(self, programs: Iptables, network: NodeNetwork) -> None:
-        self._programs = programs
+        self.programs = programs
         self._network = network
         self._compiler = Compiler(network)
         self._have: Mapping[str, Table] | None = None  # None: unknown
@@ -106,7 +117,11 @@ class IptablesBackend:
 
     def _restore(self, writes: Sequence[TableWrite]) -> None:
         if text := render_restore(writes, self._network.family):
-            self._programs.restore(text)
+            self.programs.restore(text)
+
+    def invalid_dropped(self) -> int:
+        """See ``proxy.backend.Backend``."""
+        return 0 if self._network.tcp_liberal else self.programs.packets("filter", FORWARD)
 
     def drifted(self) -> Sequence[str]:
         if self._have is None:
@@ -126,7 +141,7 @@ class IptablesBackend:
         return write_between(self._read(want.name), want, is_service_chain, self._network.family)
 
     def _read(self, table: str) -> SavedTable | None:
-        text = self._programs.save(table)
+        text = self.programs.save(table)
         if "is incompatible, use 'nft' tool" in text:
             raise KubenetError(
                 f"table {table}: another program wrote rules into it that iptables cannot show",

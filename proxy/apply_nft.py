@@ -53,6 +53,10 @@ class Nft(Protocol):
         """Carry out all of it or nothing. Raises KubenetError."""
         ...
 
+    def packets_counted(self, chain: str) -> int:
+        """Return how many packets the rules of ``chain`` have counted. Raises KubenetError."""
+        ...
+
     def heard(self) -> bool:
         """Return whether somebody else may have changed the table since it was last asked."""
         ...
@@ -156,6 +160,10 @@ class NftBackend:
         """See ``proxy.backend.Backend``."""
         if network != self._network:
             self._network, self._have = network, None
+
+    def invalid_dropped(self) -> int:
+        """See ``proxy.backend.Backend``."""
+        return self._kernel.packets_counted(n.FORWARD)
 
     def drifted(self) -> Sequence[str]:
         """See ``proxy.backend.Backend``. Costs nothing as long as nobody else writes to the table."""

@@ -66,6 +66,10 @@ class Backend(Protocol):
         """
         ...
 
+    def invalid_dropped(self) -> int:
+        """Return how many packets were dropped that belong to no connection (row 47). Raises KubenetError."""
+        ...
+
 
 class Flows(Protocol):
     """Makes the kernel forget UDP flows to endpoints that are gone. Calls block; one at a time."""

@@ -6,9 +6,11 @@ from contextlib import ExitStack, contextmanager
 
 from kubenet.kernel.netns import NetNs
 from kubenet.kernel.nft import Nftables
+from kubenet.model.flavour import Flavour
 from proxy.apply_iptables import IptablesBackend, KernelIptables
 from proxy.apply_nft import NftBackend
 from proxy.backend import Backend, ProxyMode
+from proxy.host_flavour import host_flavour
 from proxy.nft_names import TABLE
 from proxy.ports import NodeNetwork
 
@@ -17,7 +19,15 @@ def open_backend(mode: ProxyMode, netns: NetNs | None, network: NodeNetwork) -> 
     """Return what programs the kernel of ``netns``; ``close_backend`` it. Raises KubenetError."""
     if mode is ProxyMode.NFTABLES:
         return NftBackend(Nftables(netns, network.family, TABLE), network)
-    return IptablesBackend(KernelIptables(netns, network.family), network)
+    return IptablesBackend(KernelIptables(netns, network.family, host_flavour(netns)), network)
+
+
+def flavour_in_use(backends: Sequence[Backend]) -> Flavour | None:
+    """Return which of iptables' interfaces ``backends`` write to; None if to neither."""
+    for backend in backends:
+        if isinstance(backend, IptablesBackend) and isinstance(backend.programs, KernelIptables):
+            return backend.programs.flavour
+    return None
 
 
 def close_backend(backend: Backend) -> None:

@@ -15,8 +15,9 @@ from functools import partial
 from kubenet.client.transport import ApiClient
 from kubenet.reconcile import Pace, Reconciler
 from proxy.apply_stale import FlowKeeper, KernelFlows
-from proxy.backends import close_backend, open_backend, woken
+from proxy.backends import close_backend, flavour_in_use, open_backend, woken
 from proxy.family import FamilySync, Seen, Synced
+from proxy.guard import guard_jumps
 from proxy.node_config import ProxyConfig, locality_of, track_rules
 from proxy.ports import NodeNetwork
 from proxy.source import ApiSource, Source, SourceChange
@@ -47,6 +48,7 @@ async def run_from(config: ProxyConfig, source: Source) -> None:
             group.create_task(source.run())
             await source.wait_synced()
             running.append(_Running(config, source, status, undo))
+            group.create_task(running[0].guard())
             await running[0].run()
 
 
@@ -77,8 +79,8 @@ class _Running:
         self._syncer = ProxySync(families, source.look, config.check_s, status=status)
         pace = Pace(config.min_sync_s, resync_s=config.check_s, retry_most_s=5.0)
         self._reconciler = Reconciler(f"proxy {config.node_name}", self._sync, pace)
-        backends = [family.backend for family in families]
-        self._listen_again = undo.enter_context(woken(backends, self._reconciler.poke))
+        self._backends = [family.backend for family in families]
+        self._listen_again = undo.enter_context(woken(self._backends, self._reconciler.poke))
         self._listen_again()
 
     def changed(self, change: SourceChange) -> None:
@@ -90,6 +92,12 @@ class _Running:
         """Sync now and whenever something has changed, for ever."""
         self._reconciler.poke()
         await self._reconciler.run()
+
+    async def guard(self) -> None:
+        """Put jump rules back that somebody takes away, where nobody would tell us of it."""
+        families = [network.family for network in self._config.networks]
+        flavour = flavour_in_use(self._backends)
+        await guard_jumps(self._config.netns, flavour, families, self._status.mended)
 
     async def _sync(self) -> None:
         node = self._source.node()

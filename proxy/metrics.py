@@ -67,10 +67,20 @@ class Counter(Metric):
 
     kind = "counter"
 
+    def __init__(self, name: str, help_: str, labels: Labels = ()) -> None:
+        super().__init__(name, help_, labels)
+        self._followed: dict[Labels, float] = {}
+
     def add(self, amount: float = 1, *labels: str) -> None:
         if amount < 0:
             raise ValueError(f"{self.name} does not shrink")
         self._values[labels] = self._values.get(labels, 0.0) + amount
+
+    def reach(self, number: float, *labels: str) -> None:
+        """Follow somebody else's counter, which says ``number`` now and may have started anew."""
+        before = self._followed.get(labels, 0.0)
+        self._followed[labels] = number
+        self.add(number - before if number >= before else number, *labels)
 
 
 class Gauge(Metric):
@@ -210,6 +220,15 @@ class ProxyMetrics:
         self.refused = Gauge(
             "kubenet_proxy_refused_objects",
             "Parts of objects that are not proxied, for a reason that is logged.",
+        )
+        self.iptables_invalid = Counter(
+            "kubeproxy_iptables_ct_state_invalid_dropped_packets_total",
+            "Packets that iptables dropped because they belong to no connection.",
+        )
+        self.invalid = Counter(
+            "kubenet_proxy_ct_state_invalid_dropped_packets_total",
+            "Packets that were dropped because they belong to no connection.",
+            _FAMILY,
         )
         self.drift = Counter("kubenet_proxy_drift_total", "Chains that somebody else changed.", _FAMILY)
 

@@ -132,6 +132,17 @@ class Status:
         if not full:
             self.metrics.partial_restore_failures.add(1, name)
 
+    def invalid_dropped(self, family: Family, packets: int) -> None:
+        """The kernel has dropped so many packets that belong to no connection."""
+        before = self.metrics.invalid.value(family_name(family))
+        self.metrics.invalid.reach(packets, family_name(family))
+        if self._config.mode == "iptables":
+            self.metrics.iptables_invalid.add(self.metrics.invalid.value(family_name(family)) - before)
+
+    def mended(self, family: Family, rules: int) -> None:
+        """Somebody has taken away so many jump rules, and they are back."""
+        self.metrics.drift.add(rules, family_name(family))
+
     def refused(self, what: Refused) -> None:
         """A part of an object is not proxied; told once, however long that is so."""
         self._tell(of_refusal(what))

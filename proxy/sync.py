@@ -93,7 +93,8 @@ class ProxySync:
 
     async def _look_for_drift(self) -> None:
         for family in self._families:
-            drifted = await _in_thread(family.backend.drifted)
+            drifted, invalid = await _in_thread(_looked_at, family)
+            self._status.invalid_dropped(family.family, invalid)
             self._status.metrics.drift.add(len(drifted), f"IPv{family.family}")
             if drifted:
                 log.warning("proxy: somebody changed %s: writing it anew", ", ".join(drifted[:5]))
@@ -116,6 +117,10 @@ class ProxySync:
             self._status.refused(each)
         self._complained = refused
         self._status.metrics.refused.set(len(refused))
+
+
+def _looked_at(family: FamilySync) -> tuple[Sequence[str], int]:
+    return family.backend.drifted(), family.backend.invalid_dropped()
 
 
 def _outcome(family: FamilySync, seen: Seen) -> Synced | KubenetError:

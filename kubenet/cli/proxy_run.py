@@ -24,6 +24,7 @@ from proxy.config import Settings, as_file, unwritable
 from proxy.config_values import PRIMARY
 from proxy.daemon import run_from, sync_once
 from proxy.explain import nft_rules_of, nft_text, tables_of
+from proxy.host_flavour import flavours_with_rules_of_ours
 from proxy.nft_names import TABLE
 from proxy.node_config import ProxyConfig
 from proxy.ports import Family
@@ -244,10 +245,12 @@ def clean_up() -> int:
 
 
 def _remove_iptables() -> int:
-    try:
-        return sum(remove_rules(KernelIptables(None, family), family) for family in _FAMILIES)
-    except ProgramMissing:
-        return 0  # then nobody has written such rules with it
+    """Take them out of both of iptables' interfaces, if they are there."""
+    return sum(
+        remove_rules(KernelIptables(None, family, flavour), family)
+        for flavour in flavours_with_rules_of_ours(None)
+        for family in _FAMILIES
+    )
 
 
 def _remove_tables(*names: str) -> int:

@@ -4,9 +4,10 @@ import pytest
 
 from kubenet.errors import InvalidInput, NotFound, ProgramFailed
 from kubenet.kernel import iptables, sysctl
-from kubenet.kernel.iptables import Family, Flavour
+from kubenet.kernel.iptables import Family
 from kubenet.kernel.netns import NetNs
 from kubenet.kernel.rtnl import Rtnl
+from kubenet.model.flavour import Flavour
 from kubenet.model.links import Link, LinkKind, LinkState, diff_state, state_of
 
 pytestmark = pytest.mark.netns
@@ -93,4 +94,4 @@ def test_a_table_that_does_not_exist_is_refused(netns: NetNs) -> None:
 
 
 def test_the_flavour_of_the_installed_programs_is_known() -> None:
-    assert iptables.flavour() in Flavour
+    assert iptables.installed_flavour() in Flavour

@@ -8,6 +8,7 @@ import pytest
 from kubenet.errors import ProgramFailed
 from kubenet.kernel.netns import NetNs
 from kubenet.kernel.run import run
+from kubenet.model.flavour import Flavour
 from kubenet.model.iptables import OneIn, Rule, TableWrite, Verdict, render_restore
 from kubenet.model.iptables_save import read_rule, read_save
 from proxy.apply_iptables import Iptables, IptablesBackend, KernelIptables, remove_rules
@@ -23,28 +24,23 @@ pytestmark = pytest.mark.netns
 NETWORK = NodeNetwork(4, ip_network("10.244.0.0/16"))
 
 
-class NamedIptables:
-    """The programs of one flavour, by name."""
-
-    def __init__(self, netns: NetNs, name: str) -> None:
-        self._netns = netns
-        self.name = name
-
-    def save(self, table: str) -> str:
-        return run([f"{self.name}-save", "-t", table], netns=self._netns).stdout.decode()
-
-    def restore(self, text: str) -> None:
-        run([f"{self.name}-restore", "-w", "5", "--noflush"], netns=self._netns, stdin=text.encode())
+def of_flavour(netns: NetNs, infix: str) -> KernelIptables:
+    return KernelIptables(netns, 4, next(each for each in Flavour if each.infix == infix))
 
 
-@pytest.fixture(params=["iptables-nft", "iptables-legacy"])
-def flavour(request: pytest.FixtureRequest, world: World) -> NamedIptables:
-    return NamedIptables(world.node, request.param)
+def program_of(programs: KernelIptables) -> str:
+    assert programs.flavour
+    return f"iptables{programs.flavour.infix}"
 
 
-@pytest.fixture(params=["iptables-nft", "iptables-legacy", "fake"])
+@pytest.fixture(params=["-nft", "-legacy"])
+def flavour(request: pytest.FixtureRequest, world: World) -> KernelIptables:
+    return of_flavour(world.node, request.param)
+
+
+@pytest.fixture(params=["-nft", "-legacy", "fake"])
 def programs(request: pytest.FixtureRequest, world: World) -> Iptables:
-    return FakeIptables() if request.param == "fake" else NamedIptables(world.node, request.param)
+    return FakeIptables() if request.param == "fake" else of_flavour(world.node, request.param)
 
 
 def said(text: str, table: str) -> dict[str, list[str]]:
@@ -139,13 +135,13 @@ def test_a_rule_that_is_not_there_cannot_be_deleted(programs: Iptables) -> None:
     ],
 )
 def test_A7_row74_P2_what_others_did_is_seen_and_mended(
-    world: World, flavour: NamedIptables, damage: str
+    world: World, flavour: KernelIptables, damage: str
 ) -> None:
     serving = serve([web(2, 3)], Locality("here"))
     backend = backend_of(flavour)
     backend.apply(serving)
     whole = read_save(flavour.save("nat"))
-    run([flavour.name, "-t", "nat", *damage.split()], netns=world.node)
+    run([program_of(flavour), "-t", "nat", *damage.split()], netns=world.node)
     assert backend.drifted()
     assert backend.apply(serving).written
     assert read_save(flavour.save("nat")) == whole
@@ -162,14 +158,14 @@ def test_A7_row74_P2_what_others_did_is_seen_and_mended(
     ],
 )
 def test_A7_row74_every_table_and_the_fanned_out_dispatch_are_mended(
-    world: World, flavour: NamedIptables, damage: str
+    world: World, flavour: KernelIptables, damage: str
 ) -> None:
     many = [web(2, name=f"s{number}", ip=f"10.96.1.{number}") for number in range(1, 100)]
     serving = serve([*many, web(name="empty", ip="10.96.2.1")], Locality("here"))
     backend = backend_of(flavour)
     backend.apply(serving)
     whole = [read_save(flavour.save(table)) for table in ("nat", "filter")]
-    run([flavour.name, *damage.split()], netns=world.node)
+    run([program_of(flavour), *damage.split()], netns=world.node)
     assert backend.drifted()
     assert backend.apply(serving).written
     assert [read_save(flavour.save(table)) for table in ("nat", "filter")] == whole

@@ -39,6 +39,9 @@ class FakeIptables:
         lines += [f"-A {name} {rule}" for name, rules in chains.items() for rule in rules]
         return "\n".join(["# Generated", f"*{table}", *lines, "COMMIT", "# Completed", ""])
 
+    def packets(self, table: str, chain: str) -> int:
+        return 0
+
     def restore(self, text: str) -> None:
         self.started += 1
         if self.broken:

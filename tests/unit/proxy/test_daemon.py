@@ -71,6 +71,9 @@ class SlowBackend:
     def drifted(self) -> Sequence[str]:
         return ()
 
+    def invalid_dropped(self) -> int:
+        return 0
+
 
 class Cluster:
     """The objects that the caches hold."""
