@@ -62,7 +62,7 @@ def _way_text(way: Way, *, everything: bool) -> Iterator[str]:
 
 def _is_dull(line: Line) -> bool:
     """Whether a line only says that a chain had nothing against the packet."""
-    return line.what is What.RULE and line.text in ("policy accept", "return continue", "return")
+    return line.what is What.RULE and line.text in ("policy accept", "policy", "return continue", "return")
 
 
 def _text(line: Line) -> str:

@@ -20,7 +20,7 @@ _TABLE = re.compile(r"table (\w+) (\S+) \{")
 _CHAIN = re.compile(r"\s+chain (\S+) \{")
 _HOOK = re.compile(r"type (\w+) hook (\w+) .*?priority ([^;]+);(?: policy (\w+);)?")
 _RULE = re.compile(r"\s+(.*) # handle (\d+)$")
-_COMMENT = re.compile(r'comment "(.*?)"(?: |$)')
+_COMMENT = re.compile(r'comment "(.*)"$')
 _SAVED_COMMENT = re.compile(r'-m comment --comment (?:"((?:[^"\\]|\\.)*)"|(\S+)) ?')
 _MANAGED = ("nat", "filter", "raw", "mangle", "security")  # tables that iptables over nftables keeps
 

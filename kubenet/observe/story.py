@@ -304,8 +304,9 @@ def _rule(hit: RuleHit, listing: Listing | None, names: Names) -> Line:
     rule = (listing.rules.get(key) if listing else None) or RuleText(f"rule {event.handle}")
     verdict = f"{event.verdict} {event.target}".strip()
     text = rule.text if event.kind == "rule" else f"{event.kind} {event.verdict}".strip()
-    if rule.comment and event.kind == "rule":
-        text += f"   ({rule.comment})"
+    if event.kind == "rule" and rule.comment:
+        # In tables of our own the comment is the rule; nft does not know how to print all that it can hold.
+        text = rule.comment if event.table.startswith("kubenet-") else f"{text}   ({rule.comment})"
     about = object_of(rule, event.chain, hit.packet, names) if event.kind == "rule" else ""
     return Line(
         Known.REPORTED, What.RULE, hit.place, f"{event.table} {event.chain}", text, None, about, verdict
