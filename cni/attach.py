@@ -234,9 +234,14 @@ class Attachments:
     def sweep(self, now_ns: int) -> None:
         """Let go what is provably dead: neither the pod's link nor its namespace is there.
 
-        What somebody has changed of the ports of pods is put right.
+        What somebody has changed of the ports of pods is put right, and what could not be taken away yet is
+        tried once more.
         """
         self._publisher.restore()
+        with self._guard:
+            dying = self._ledger.in_phase(Phase.DYING)
+        for record in dying:
+            self.reaper.put(record.host_ifname)
         records = self.records
         with self._wires() as wires:
             ifnames = set(wires.node().links)
@@ -341,13 +346,11 @@ class Attachments:
         """Its links are no more: free what it held, unless a port of the node still leads to it."""
         try:
             self._publisher.withdraw(name)
-        except KubenetError as error:
-            log.warning("cni: %s keeps its addresses: %s", name, error)  # until a DEL or the next agent
-            return
-        try:
             self._store.forget(name)
-        except StoreFailed as error:
-            log.warning("cni: %s: %s", name, error)  # the next agent undoes nothing, and forgets it
+        except KubenetError as error:
+            # Until a DEL, a sweep or the next agent: two records of one address would stop that one.
+            log.warning("cni: %s keeps its addresses: %s", name, error)
+            return
         with self._guard:
             self._ledger.free(name)
 

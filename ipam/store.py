@@ -17,6 +17,7 @@ from ipam.record import AllocationRecord, Phase, RecordCorrupt, Stored, Unreadab
 from kubenet.errors import KubenetError
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_DRAFT = ".tmp"
 
 
 class StoreFailed(KubenetError):
@@ -44,6 +45,8 @@ class RecordStore:
             if not marker.exists() or marker.read_text().strip() != boot_id:
                 store._wipe()
                 _write_new(f"{marker}", boot_id.encode())
+            for draft in directory.glob(f"*{_DRAFT}"):  # somebody died between writing and renaming it
+                draft.unlink()
         return store
 
     def load(self) -> tuple[list[Stored], list[Unreadable]]:
@@ -107,7 +110,7 @@ class RecordStore:
 
 def _write_new(path: str, content: bytes) -> None:
     """Put ``content`` at ``path`` in one step, or leave nothing."""
-    temporary = f"{path}.tmp"
+    temporary = f"{path}{_DRAFT}"
     with open(temporary, "wb", buffering=0) as file:  # noqa: PTH123 - a hot path
         try:
             file.write(content)

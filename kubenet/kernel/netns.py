@@ -177,7 +177,7 @@ def _new_namespace() -> int:
         try:
             return _open_own()
         finally:
-            _check(_libc.setns(own, CLONE_NEWNET), "return to the own network namespace")
+            _return_to(own)
     finally:
         os.close(own)
 
@@ -190,9 +190,15 @@ def _entered(fd: int, subject: str) -> Iterator[None]:
         try:
             yield
         finally:
-            _check(_libc.setns(own, CLONE_NEWNET), "return to the own network namespace")
+            _return_to(own)
     finally:
         os.close(own)
+
+
+def _return_to(own: int) -> None:
+    """Bring the calling thread back. No KubenetError: who caught it would go on in a foreign namespace."""
+    if _libc.setns(own, CLONE_NEWNET):
+        raise RuntimeError(f"a thread cannot return to its namespace: {os.strerror(ctypes.get_errno())}")
 
 
 def _open_own() -> int:

@@ -33,7 +33,7 @@ from kubenet.kernel.netlink import (
 )
 from kubenet.kernel.netns import NetNs
 from kubenet.kernel.nft_rules import nfproto, packets_counted, rules_read
-from kubenet.kernel.nlsocket import ANSWER_WITHIN_S, DUMP_TRIES, Resync
+from kubenet.kernel.nlsocket import ANSWER_WITHIN_S, DUMP_TRIES, Resync, open_socket
 from kubenet.model.nft import Chain, Elements, Family, Ruleset, Set
 from kubenet.model.nft_change import RulesetChange
 
@@ -58,18 +58,10 @@ class NftRefused(NetlinkError):
 
 
 def _open_socket(netns: NetNs | None) -> socket.socket:
-    family, kind = socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC
-    made = (
-        netns.socket(family, kind, nf.NETLINK_NETFILTER)
-        if netns
-        else socket.socket(family, kind, nf.NETLINK_NETFILTER)
-    )
+    made = open_socket(netns, nf.NETLINK_NETFILTER)
     try:
-        made.setsockopt(uapi.SOL_NETLINK, uapi.NETLINK_CAP_ACK, 1)
-        made.setsockopt(uapi.SOL_NETLINK, uapi.NETLINK_EXT_ACK, 1)
         made.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER_BYTES)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIMEVAL.pack(ANSWER_WITHIN_S, 0))
-        made.bind((0, 0))
     except BaseException:
         made.close()
         raise
@@ -296,7 +288,10 @@ class Nftables:
     def _dump(self, message: int, body: bytes, what: str, flags: int = uapi.NLM_F_DUMP) -> list[Message]:
         request = codec.get(message, self.family, body, f"read the {what} of {self.table}", flags)
         self._sequence += 1
-        self._socket.send(pack(request, self._sequence, 0 if flags else uapi.NLM_F_ACK))
+        try:
+            self._socket.send(pack(request, self._sequence, 0 if flags else uapi.NLM_F_ACK))
+        except OSError as error:
+            raise refusal(error.errno or errno.EIO, request.what) from error
         told: list[Message] = []
         while True:
             for answer in unpack(self._receive(request.what)):

@@ -45,9 +45,15 @@ class Resync(KubenetError):
 
 
 def open_socket(netns: NetNs | None = None, protocol: int = uapi.NETLINK_ROUTE) -> socket.socket:
-    """Return a bound netlink socket that belongs to ``netns``; None is the calling thread's own."""
+    """Return a bound netlink socket that belongs to ``netns``; None is the calling thread's own.
+
+    Raises NetlinkError, also when the process may not have one more descriptor.
+    """
     family, kind = socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC
-    made = netns.socket(family, kind, protocol) if netns else socket.socket(family, kind, protocol)
+    try:
+        made = netns.socket(family, kind, protocol) if netns else socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise refusal(error.errno or errno.EIO, "open a netlink socket") from error
     try:
         made.setsockopt(uapi.SOL_NETLINK, uapi.NETLINK_CAP_ACK, 1)
         made.setsockopt(uapi.SOL_NETLINK, uapi.NETLINK_EXT_ACK, 1)
@@ -120,7 +126,7 @@ class NetlinkSocket:
 
     def _dump_once(self, request: Request) -> list[bytes] | None:
         self._sequence += 1
-        self._socket.send(pack(request, self._sequence, 0))
+        self._put(pack(request, self._sequence, 0), request.what)
         told: list[bytes] = []
         all_flags = 0
         for datagram in self._datagrams(request.what):
@@ -139,7 +145,7 @@ class NetlinkSocket:
         first = self._sequence + 1
         self._sequence = last = self._sequence + len(batch)
         packed = [pack(request, first + place, 0) for place, request in enumerate(batch[:-1])]
-        self._socket.send(b"".join([*packed, pack(batch[-1], last, uapi.NLM_F_ACK)]))
+        self._put(b"".join([*packed, pack(batch[-1], last, uapi.NLM_F_ACK)]), batch[0].what)
         refused: list[NetlinkError] = []
         for message in self._answers(batch[-1].what):
             if message.type != uapi.NLMSG_ERROR or not first <= message.sequence <= last:
@@ -156,7 +162,7 @@ class NetlinkSocket:
         """Return the answer; None when what was being read changed meanwhile."""
         self._sequence += 1
         wants_ack = 0 if request.flags & uapi.NLM_F_DUMP else uapi.NLM_F_ACK
-        self._socket.send(pack(request, self._sequence, wants_ack))
+        self._put(pack(request, self._sequence, wants_ack), request.what)
         answer: list[Message] = []
         code, said, interrupted = 0, "", 0
         for message in self._answers(request.what):
@@ -173,6 +179,12 @@ class NetlinkSocket:
         if code:
             raise refusal(code, request.what, said)
         return None if interrupted and whole else answer
+
+    def _put(self, packed: bytes, what: str) -> None:
+        try:
+            self._socket.send(packed)
+        except OSError as error:  # no memory for it: nothing was done
+            raise refusal(error.errno or errno.EIO, what) from error
 
     def _answers(self, what: str) -> Iterator[Message]:
         """Yield messages for as long as the caller wants more."""
