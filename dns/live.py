@@ -9,7 +9,7 @@ import random
 import secrets
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from dns import names
@@ -45,6 +45,7 @@ class Waiter:
     waiting: Forwarding | None = None
     reply: Reply | None = None
     stale: UpstreamReply | None = None  # better than no answer
+    route: int = 0  # the number of the forward in its block that is asked
 
 
 class LivePart:
@@ -95,18 +96,20 @@ class LivePart:
         """Answer from the cache, or ask."""
         hit = self.cache.get(waiting.ask, self._loop.time()) if self.cache is not None else None
         if hit is None or hit.verify:
-            waiter = Waiter(waiting.ask, waiting, reply, hit.reply if hit else None)
+            waiter = Waiter(waiting.ask, waiting, reply, hit.reply if hit else None, route)
             self._routes[route].ask(waiting.ask, waiter, stream=waiting.stream)
             return
         self.part.plugin = "cache"
         self._finish(waiting, self.part.complete(waiting, hit.reply), reply)
         if hit.refresh:
-            self._routes[route].ask(waiting.ask, Waiter(waiting.ask), stream=False)
+            self._routes[route].ask(waiting.ask, Waiter(waiting.ask, route=route), stream=False)
 
     def _deliver(self, waiter: Waiter, reply: UpstreamReply | None) -> None:
         if self.part.looping and not self._said_looping:
             self._said_looping = True
             log.error("dns: forward: what is asked upstream comes back here; such names are SERVFAIL now")
+        if reply and self._asks_next(waiter, reply):
+            return
         if reply and self.cache is not None:
             self.cache.put(waiter.ask, reply, self._loop.time())
         if waiter.stale and self.cache is not None and (reply is None or reply.rcode == Rcode.SERVFAIL):
@@ -118,6 +121,20 @@ class LivePart:
         if reply is None and self.part.block.errors:
             self._tell_failure(waiter.ask)
         self._finish(waiter.waiting, self.part.complete(waiter.waiting, reply), waiter.reply)
+
+    def _asks_next(self, waiter: Waiter, reply: UpstreamReply) -> bool:
+        """Ask the next forward of the block, if this one's answer is one that is left to it."""
+        forwards = self.part.block.forwards
+        if waiter.route >= len(forwards) or not forwards[waiter.route].leaves_to_next(
+            reply.rcode, reply.empty
+        ):
+            return False
+        route = self.part.next_route(waiter.route, waiter.ask.question.name)
+        if route is None:
+            return False
+        stream = bool(waiter.waiting and waiter.waiting.stream)
+        self._routes[route].ask(waiter.ask, replace(waiter, route=route), stream=stream)
+        return True
 
     def _refuse(self, waiter: Waiter) -> None:
         self.part.plugin = "forward"

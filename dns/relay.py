@@ -61,6 +61,11 @@ class UpstreamReply:
         """Whether the server had more to say."""
         return bool(self.flags & TC)
 
+    @property
+    def empty(self) -> bool:
+        """Whether it holds no answer."""
+        return not any(span.section == 0 for span in self.records)
+
 
 def read_reply(message: bytes) -> UpstreamReply:
     """Return what ``message`` says. Raises Malformed, also for a query and for another count of questions."""

@@ -94,6 +94,10 @@ class ForwardTo:
         """Return whether a lower-cased name is asked here."""
         return is_in(name, self.zone) and not any(is_in(name, each) for each in self.excepted)
 
+    def leaves_to_next(self, rcode: int, empty: bool) -> bool:
+        """Return whether an answer with this code is left to the next ``forward``."""
+        return rcode in self.next_on or (self.next_on_nodata and not rcode and empty)
+
 
 @dataclass(frozen=True, slots=True)
 class CacheConfig:

@@ -26,9 +26,7 @@ from kubenet.errors import InvalidInput
 
 MOST_SERVERS = 15
 # Read, but not carried out: an option leaves this set when ``dns.live`` and ``dns.upstream`` heed it.
-NOT_YET = frozenset(
-    ("tls", "tls_servername", "failover", "read_timeout", "next", "next_on_nodata", "max_connect_attempts")
-)
+NOT_YET = frozenset(("tls", "tls_servername", "failover", "read_timeout", "max_connect_attempts"))
 _PORTS = {Transport.PLAIN: 53, Transport.TLS: 853, Transport.HTTPS: 443}
 
 
