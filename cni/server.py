@@ -1,8 +1,9 @@
 """The unix socket at which the shims call.
 
 A shim sends one message: its CNI_ variables, each ended by a zero byte, and as descriptors its stdin,
-stdout and stderr and, if it could open it, the pod's network namespace. It waits for one byte, its exit
-code. A message of a SEQPACKET socket arrives whole or not at all, so there is no framing.
+stdout and stderr and, if it could open it, the pod's network namespace. It waits for one message: its exit
+code in a byte, and what it has to print. A message of a SEQPACKET socket arrives whole or not at all, so
+there is no framing, and whenever the agent dies, its answer has been given or it has not.
 
 Threads wait in ``accept`` themselves: a request costs one wake-up, and no event loop that is busy with
 something else delays it. Only root may call: the socket is in a directory that only its owner may enter, and
@@ -38,6 +39,7 @@ MESSAGE_WITHIN_S = 1.0  # a shim sends at once
 STREAM_WITHIN_S = 10.0
 REQUEST_BYTES = 256 * 1024  # more than the kernel passes in one message
 STDIN_BYTES = 1024 * 1024
+ANSWER_BYTES = 128 * 1024  # what the shims read
 _UCRED = struct.Struct("=iII")  # pid, uid, gid
 _STREAMS = 3
 
@@ -66,11 +68,11 @@ class Caller:
         return NetNs.from_fd(self._fds.pop()) if len(self._fds) > _STREAMS else None
 
     def answer(self, stdout: bytes, exit_code: int) -> None:
-        """Write the answer and let the shim end. Raises CallerGone."""
+        """Let the shim print this and end. Raises CallerGone, CniError for more than a message can hold."""
+        if len(stdout) >= ANSWER_BYTES:
+            raise CniError(Code.IO_FAILURE, f"a result of {len(stdout)} bytes cannot be told", "prevResult")
         try:
-            if stdout:
-                _write_all(self._fds[1], stdout, time.monotonic() + STREAM_WITHIN_S)
-            self._connection.send(bytes([exit_code]))
+            self._connection.send(bytes([exit_code]) + stdout)
         except OSError as error:
             raise CallerGone(f"the caller is gone: {error.strerror}") from error
 
@@ -219,12 +221,6 @@ def _read_all(fd: int, until: float) -> bytes:
         chunks.append(chunk)
         room -= len(chunk)
     raise OSError(0, f"more than {STDIN_BYTES} bytes")
-
-
-def _write_all(fd: int, text: bytes, until: float) -> None:
-    while text:
-        _wait(fd, select.POLLOUT, until)
-        text = text[os.write(fd, text[: select.PIPE_BUF]) :]
 
 
 def _wait(fd: int, event: int, until: float) -> None:

@@ -6,7 +6,8 @@
  *
  *   - VERSION, and the text for someone who calls it by hand, need no agent.
  *   - All CNI_ variables go to the agent in one message, with stdin, stdout, stderr and, if it can be opened, the
- *     pod's network namespace as descriptors. The agent answers one byte, the exit code.
+ *     pod's network namespace as descriptors. The agent answers in one message too: the exit code in a byte, and
+ *     what there is to print. So there is one answer or none, whenever the agent dies.
  *   - Without an agent ADD and CHECK fail with code 11 (try again later) and STATUS with 50. A DEL is put into a
  *     directory beside the socket, where the agent finds it when it starts, and succeeds: a pod that is to go must
  *     not hang on an agent that is being replaced.
@@ -189,7 +190,7 @@ static struct slice find_version(const char *text, size length)
     return version_at("", 0, 0);
 }
 
-static char buffer[65536], answer[1024];
+static char buffer[131072], answer[1024]; /* ANSWER_BYTES of cni/server.py */
 
 static void tell_versions(void)
 {
@@ -242,12 +243,11 @@ static int put_off(struct slice *parts, size count)
     return call(RENAMEAT, AT_FDCWD, (long)draft, AT_FDCWD, (long)name, 0) == 0;
 }
 
-/* Return the agent's exit code, or -1 if there is no agent or it ended before it answered. */
+/* Print what the agent says and return its exit code; -1 if there is no agent or it ended before it answered. */
 static int ask_agent(struct slice *parts, size count, const char *netns)
 {
     static struct { unsigned short family; char path[PATH_BYTES]; } address = { AF_UNIX, "" };
     struct time patience = { ANSWER_WITHIN_S, 0 };
-    unsigned char code;
     struct descriptors rights = { 0, SOL_SOCKET, SCM_RIGHTS, { 0, 1, 2, -1 } };
     struct message message = { 0, 0, parts, count, &rights, 0, 0 };
     append_text(address.path, socket_path);
@@ -261,7 +261,11 @@ static int ask_agent(struct slice *parts, size count, const char *netns)
     message.control_length = (rights.length + 7) & ~7UL;
     if (call(SENDMSG, fd, (long)&message, MSG_NOSIGNAL, 0, 0) < 0)
         return -1;
-    return call(READ, fd, (long)&code, 1, 0, 0) == 1 ? code : -1;
+    long n = call(READ, fd, (long)buffer, sizeof buffer, 0, 0);
+    if (n < 1)
+        return -1;
+    say(1, buffer + 1, n - 1);
+    return (unsigned char)buffer[0];
 }
 
 __attribute__((used)) void run(long *stack)

@@ -15,6 +15,7 @@ SOCKET_PATH = "@KUBENET-CNI-SOCKET-PATH@"
 ANSWER_WITHIN_S = 90  # longer than the agent gives to anything
 STDIN_WITHIN_S = 5
 STDIN_BYTES = 65536
+ANSWER_BYTES = 131072  # as in cni/server.py
 NO_AGENT = "the kubenet agent of this node does not answer"
 
 
@@ -31,7 +32,7 @@ def main() -> int:
         return 0
     if command == "VERSION":
         quoted = ",".join(f'"{version}"' for version in SUPPORTED)
-        _say(f'{{"cniVersion":"{_version()}","supportedVersions":[{quoted}]}}\n')
+        _say(f'{{"cniVersion":"{_version()}","supportedVersions":[{quoted}]}}\n'.encode())
         return 0
     variables = [entry + b"\0" for entry in _environment() if entry.startswith(b"CNI_")]
     code = _ask_agent(variables, os.environ.get("CNI_NETNS", ""))
@@ -47,7 +48,7 @@ def _environment() -> list[bytes]:
 
 
 def _ask_agent(variables: list[bytes], netns: str) -> int | None:
-    """Return the agent's exit code; None if there is no agent or it ended before it answered."""
+    """Print what the agent says and return its exit code; None if it is not there, or ended before that."""
     try:
         agent = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
         agent.settimeout(ANSWER_WITHIN_S)
@@ -59,9 +60,11 @@ def _ask_agent(variables: list[bytes], netns: str) -> int | None:
             pass  # the agent says what it is that it lacks
         packed = b"".join(fd.to_bytes(4, sys.byteorder) for fd in rights)
         agent.sendmsg(variables, [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, packed)])
-        answer = agent.recv(1)
+        answer = agent.recv(ANSWER_BYTES)
     except OSError:
         return None
+    if answer[1:]:
+        _say(answer[1:])
     return answer[0] if answer else None
 
 
@@ -82,12 +85,13 @@ def _put_off(variables: list[bytes]) -> bool:
 
 
 def _fail(code: int, why: str) -> int:
-    _say(f'{{"cniVersion":"{_version()}","code":{code},"msg":"{why}","details":"{SOCKET_PATH}"}}\n')
+    _say(f'{{"cniVersion":"{_version()}","code":{code},"msg":"{why}","details":"{SOCKET_PATH}"}}\n'.encode())
     return 1
 
 
-def _say(text: str) -> None:
-    os.write(1, text.encode())
+def _say(text: bytes) -> None:
+    while text:
+        text = text[os.write(1, text) :]
 
 
 def _version() -> str:

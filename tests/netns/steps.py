@@ -155,6 +155,10 @@ class Plan:
     code: int = errno.EIO
     seen: list[str] = field(default_factory=list)
 
+    def is_done(self) -> bool:
+        """Whether what shall happen has happened."""
+        return len(self.seen) >= max(self.kill_at, self.fail_at)
+
 
 class Supervisor:
     """Decides on the steps of one process until it has ended."""
@@ -266,4 +270,3 @@ def refused(sent: bytes, code: int) -> bytes:
 def _refusal(sequence: int, code: int) -> bytes:
     body = struct.pack("=i", -code) + _HEADER.pack(_HEADER.size, 0, 0, sequence, 0)
     return _HEADER.pack(_HEADER.size + len(body), _ERROR, _CAPPED, sequence, 0) + body
-

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cni.hostports import TABLE, chains_of
+from cni.plan import host_ifname
 from cni.publish import FAMILIES
 from kubenet.kernel.netns import NetNs
 from kubenet.kernel.nft import Nftables
@@ -50,8 +51,8 @@ class Killable:
         agent = Supervisor.accept(self.told)
         agent.expect(kill_at=kill_at)
         self.agents.append(agent)
-        ready, _, _ = select.select([self.told, agent.pidfd], [], [], READY_WITHIN_S)
-        if self.told not in ready:
+        ready, _, _ = select.select([self.told.fileno(), agent.pidfd], [], [], READY_WITHIN_S)
+        if self.told.fileno() not in ready:
             assert kill_at, "the agent died"
             agent.wait_dead()
             return False
@@ -65,8 +66,8 @@ class Killable:
         self.agent.wait_dead()
         self.start()
 
-    def add(self, container_id: str, path: Path, **conf: Any) -> Answer:
-        return self.node.runtime.add(container_id, path, **{**PORTS, **conf})
+    def add(self, container_id: str, path: Path, ifname: str = "eth0", **conf: Any) -> Answer:
+        return self.node.runtime.add(container_id, path, ifname, **{**PORTS, **conf})
 
     def delete(self, container_id: str) -> Answer:
         return self.node.runtime.delete(container_id)
@@ -74,7 +75,13 @@ class Killable:
     def collect(self, *valid: tuple[str, str]) -> Answer:
         """Tell the plugin that these attachments, and no others, are valid."""
         listed = [{"containerID": container_id, "ifname": ifname} for container_id, ifname in valid]
-        return self.node.runtime.call("GC", **{"cni.dev/valid-attachments": listed})
+        conf: dict[str, Any] = {"cni.dev/valid-attachments": listed}
+        return self.node.runtime.call("GC", **conf)
+
+    def agent_has(self, container_id: str, ifname: str = "eth0") -> bool:
+        """Whether there is a finished record of the attachment."""
+        name = host_ifname(container_id, ifname)
+        return (self.node.config.state_dir / "attachments" / f"{name}.attached").exists()
 
     def truth(self) -> dict[str, object]:
         """Return all that pods can leave behind: in the kernel, and in the agent's directories."""

@@ -50,7 +50,7 @@ def main(directory: Path, told: socket.socket, pod_cidrs: list[str]) -> None:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             try:
                 serve(directory, pod_cidrs, told)
-            except BaseException:
+            finally:  # the server's own loop is not for its children
                 traceback.print_exc()
                 os._exit(1)
 

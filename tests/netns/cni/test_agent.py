@@ -2,10 +2,7 @@
 
 import asyncio
 import json
-import os
-import signal
 import socket
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -28,7 +25,7 @@ from kubenet.kernel import codec, iptables
 from kubenet.kernel.netlink import refusal
 from kubenet.kernel.netns import NetNs
 from kubenet.kernel.rtnl import Rtnl
-from kubenet.kernel.run import ENVIRONMENT, run, spawn
+from kubenet.kernel.run import run
 from kubenet.model.links import LinkState
 from kubenet.model.objects import Json
 from kubenet.model.resources import NODES
@@ -166,27 +163,6 @@ def test_A5_pods_live_through_a_restart_and_keep_their_addresses(make_node: Node
     for number in range(3):
         assert node.runtime.delete(f"c{number}").code == 0
     assert node.nothing_left()
-
-
-def test_A5_a_real_kill_between_adds_loses_no_address_and_no_link(make_node: NodeMaker, pin: Pin) -> None:
-    node = make_node()
-    reading, writing = os.pipe()
-    argv = [sys.executable, "-m", "tests.netns.cni.serve", str(node.directory), str(node.net.pod_cidrs[0])]
-    env = {**ENVIRONMENT, "PYTHONPATH": str(Path.cwd())}
-    child = spawn(argv, netns=node.netns, env=env, stdout=writing, stderr=2)
-    os.close(writing)
-    try:
-        with os.fdopen(reading, "rb") as told:
-            assert told.readline() == b"ready\n"
-        first = node.runtime.add("c1", pin("p1")).address
-        child.signal(signal.SIGKILL)
-        assert child.wait(5) == -signal.SIGKILL
-    finally:
-        child.terminate(grace_s=0)
-    assert node.runtime.add("c2", pin("p2")).error == 11
-    node.start()
-    assert node.runtime.add("c2", pin("p2b")).address != first
-    assert len(node.links()) == 2
 
 
 @pytest.mark.parametrize("broken", [True, False], ids=["broken", "lost"])

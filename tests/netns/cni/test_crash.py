@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.netns.cni.conftest import NodeMaker, Pin
-from tests.netns.cni.killable import Killable, killable, links_in
+from tests.netns.cni.killable import Killable, killable, links_in, until
 from tests.netns.steps import Plan
 
 pytestmark = pytest.mark.netns
@@ -118,16 +118,21 @@ def test_A5_N1_an_agent_killed_while_it_takes_over_does_no_harm(node: Killable, 
     node.settled(clean)
 
 
-@pytest.mark.parametrize("code", CODES, ids=errno.errorcode.__getitem__)
-def test_A2_N2_an_add_that_is_refused_at_any_step_leaves_nothing(
-    node: Killable, pin: Pin, code: int
-) -> None:
-    path = pin("p1")
+def test_A2_N2_an_add_that_is_refused_at_any_step_leaves_nothing(node: Killable, pin: Pin) -> None:
+    refuse_adds(node, pin("p1"), CODES)
+
+
+def test_D1_N2_a_del_that_is_refused_at_any_step_can_be_repeated(node: Killable, pin: Pin) -> None:
+    refuse_dels(node, pin("p1"), CODES)
+
+
+def refuse_adds(node: Killable, path: Path, codes: Sequence[int]) -> None:
+    """Let each step of an ADD fail once, with one code after the other."""
     clean = node.truth()
     steps = len(steps_of_an_add(node, path))
     steps_of_a_del(node, clean)
     for number in range(1, steps + 1):
-        plan = node.agent.expect(fail_at=number, code=code)
+        plan = node.agent.expect(fail_at=number, code=codes[number % len(codes)])
         answer = node.add("c1", path)
         where = f"step {number}, {plan.seen[number - 1]}"
         if survived(node, plan) and answer.code:
@@ -139,18 +144,19 @@ def test_A2_N2_an_add_that_is_refused_at_any_step_leaves_nothing(
     assert node.add("c1", path).code == 0
 
 
-@pytest.mark.parametrize("code", CODES, ids=errno.errorcode.__getitem__)
-def test_D1_N2_a_del_that_is_refused_at_any_step_can_be_repeated(node: Killable, pin: Pin, code: int) -> None:
-    path = pin("p1")
+def refuse_dels(node: Killable, path: Path, codes: Sequence[int]) -> None:
+    """Let each step of a DEL fail once, with one code after the other."""
     clean = node.truth()
     steps_of_an_add(node, path)
     steps = len(steps_of_a_del(node, clean))
     for number in range(1, steps + 1):
         assert node.add("c1", path).code == 0, f"step {number}"
-        plan = node.agent.expect(fail_at=number, code=code)
+        plan = node.agent.expect(fail_at=number, code=codes[number % len(codes)])
         node.delete("c1")
+        until(plan.is_done, 5, lambda: "steps of a DEL were left out")
         where = f"step {number}, {plan.seen[number - 1]}"
-        survived(node, plan)
+        if survived(node, plan) and plan.seen[number - 1] == "answer":
+            node.restart()  # the shim has put it off: that is done by the next agent, or half a minute later
         assert node.delete("c1").code == 0, where
         node.settled(clean)
         assert links_in(path) == {"lo"}, where
