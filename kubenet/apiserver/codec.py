@@ -23,6 +23,7 @@ YAML_TYPE = "application/yaml"
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
+APPLY_PATCH = "application/apply-patch+yaml"
 
 BODY_MOST_BYTES = 3 << 20
 DEPTH_MOST = 100
@@ -144,7 +145,7 @@ def stored(resource: Resource, value: Json) -> bytes:
     kept = {
         key: member
         for key, member in (metadata if isinstance(metadata, dict) else {}).items()
-        if key not in ("resourceVersion", "selfLink", "managedFields")
+        if key not in ("resourceVersion", "selfLink")
     }
     rest = {key: member for key, member in value.items() if key not in ("kind", "apiVersion", "metadata")}
     head = {"kind": resource.kind, "apiVersion": resource.api_version, "metadata": kept}

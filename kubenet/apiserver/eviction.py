@@ -36,7 +36,7 @@ def refusal(pod: Json, budgets: Iterable[Json], pods: Iterable[Json]) -> StatusE
     why = f"The disruption budget {name} needs {wanted} healthy pods and has {healthy} currently"
     message = "Cannot evict pod as it would violate the pod's disruption budget."
     causes: list[JsonValue] = [{"reason": "DisruptionBudget", "message": why}]
-    return StatusError(429, "TooManyRequests", message, {"causes": causes, "retryAfterSeconds": 10})
+    return StatusError(429, "TooManyRequests", message, {"causes": causes})
 
 
 def _covers(budget: Json, pod: Json) -> bool:

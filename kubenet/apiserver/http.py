@@ -26,6 +26,8 @@ from kubenet.apiserver.entries import CacheLimits
 from kubenet.apiserver.garbage import GarbageCollector
 from kubenet.apiserver.gate import Access, Call, Gate
 from kubenet.apiserver.metrics import TEXT_TYPE
+from kubenet.apiserver.openapi import v2_document, v3_document, v3_index
+from kubenet.apiserver.openapi_v2 import v2_protobuf
 from kubenet.apiserver.requests import Requests, Rights, Sent
 from kubenet.apiserver.retention import Retention, run_retention
 from kubenet.apiserver.reviews import Reviews
@@ -215,9 +217,8 @@ class ApiServer:
         if path in ("/api", "/apis") and discovery.wants_aggregated(accept):
             body = codec.encoded(discovery.aggregated(core=path == "/api"))
             return web.Response(body=body, headers={"Content-Type": discovery.AGGREGATED})
-        if path == "/openapi/v2":
-            # An empty document makes kubectl skip its own validation; a half-filled one makes it fail.
-            return web.Response(body=b"", headers={"Content-Type": OPENAPI_V2})
+        if path.startswith("/openapi/"):
+            return _openapi(path, accept)
         return _json(_document(path))
 
     def _token_keys(self, path: str) -> web.Response:
@@ -238,6 +239,20 @@ class ApiServer:
         )
 
 
+def _openapi(path: str, accept: str) -> web.Response:
+    """Return a document about all kinds, or about those of a group. Raises StatusError (404)."""
+    if path == "/openapi/v2" and "proto" in accept:
+        return web.Response(body=v2_protobuf(), headers={"Content-Type": OPENAPI_V2})
+    if path == "/openapi/v2":
+        return _json(v2_document())
+    if path == "/openapi/v3":
+        return _json(v3_index())
+    body = v3_document(path.removeprefix("/openapi/v3/"))
+    if body is None:
+        raise no_such_path()
+    return web.Response(body=body, content_type=codec.JSON_TYPE)
+
+
 def _is_group(path: str) -> bool:
     """Return whether a path is that of a group without a version."""
     return path.startswith("/apis/") and path.count("/") == 2
@@ -254,7 +269,9 @@ def _document(path: str) -> Json:
     if _is_group(path) and (group := discovery.api_group(path.removeprefix("/apis/"))):
         return group
     if path == "":
-        return {"paths": [*discovery.paths(), *HEALTH_PATHS, "/metrics", "/openapi/v2", "/version"]}
+        return {
+            "paths": [*discovery.paths(), *HEALTH_PATHS, "/metrics", "/openapi/v2", "/openapi/v3", "/version"]
+        }
     raise no_such_path()
 
 

@@ -24,7 +24,16 @@ from kubenet.apiserver.status import (
     unprocessable,
 )
 from kubenet.apiserver.strategy import Kind
-from kubenet.apiserver.tree import copied, copied_table, ensure_table, int_at, table_at, text_at, texts_at
+from kubenet.apiserver.tree import (
+    copied,
+    copied_table,
+    ensure_table,
+    int_at,
+    table_at,
+    tables_at,
+    text_at,
+    texts_at,
+)
 from kubenet.model.objects import Json, KubeObject
 
 SERVER_OWNED = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation")
@@ -172,12 +181,13 @@ def unchanged(new: Json, old: Json) -> bool:
 
 
 def _comparable(value: Json) -> bytes:
-    ignored = ("resourceVersion", "managedFields", "selfLink")
     metadata = {
         key: member
         for key, member in table_at(value, "metadata").items()
-        if key not in ignored and member not in ({}, [])
+        if key not in ("resourceVersion", "selfLink") and member not in ({}, [])
     }
+    if entries := tables_at(metadata, "managedFields"):
+        metadata["managedFields"] = [{**entry, "time": None} for entry in entries]
     # Bytes and not dicts are compared, because Python finds 1 and True equal.
     return msgspec.json.encode({**value, "metadata": metadata}, order="sorted")
 

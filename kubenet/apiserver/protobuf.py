@@ -18,14 +18,14 @@ import msgspec
 
 from kubenet.apiserver.schema.types import Field, Shape, is_served, message
 from kubenet.apiserver.status import StatusError, bad_request
+from kubenet.errors import Malformed
 from kubenet.model.objects import Json, JsonValue
+from kubenet.model.wire import Wire, fields, read_varint
 
 PROTOBUF_TYPE = "application/vnd.kubernetes.protobuf"
 MAGIC = b"k8s\x00"
 FIELDS_MOST = 200_000  # an EndpointSlice of 1000 endpoints has some 15,000
 
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_WIDTHS = {_FIXED64: 8, _FIXED32: 4}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_S, _LAST_S = -62_135_596_800, 253_402_300_799  # the years 1 to 9999
 
@@ -35,8 +35,6 @@ _API_VERSION, _KIND = 1, 2
 _KEY, _VALUE = 1, 2
 _SECONDS, _NANOS = 1, 2
 _INT_TYPE, _INT_VALUE, _STRING_VALUE = 1, 2, 3
-
-Wire = int | bytes
 
 
 def decode(body: bytes) -> Json:
@@ -113,27 +111,14 @@ class _Reader:
         return _LEAF[name](self, value)
 
     def _fields(self, content: bytes) -> Iterator[tuple[int, Wire]]:
-        at = 0
-        while at < len(content):
-            self._left -= 1
-            if self._left < 0:
-                raise _malformed(f"it has more than {FIELDS_MOST} fields")
-            tag, at = _varint(content, at)
-            number, wire_type = tag >> 3, tag & 7
-            if wire_type == _VARINT:
-                value, at = _varint(content, at)
-                yield number, value
-                continue
-            if wire_type == _BYTES:
-                size, at = _varint(content, at)
-            elif wire_type in _WIDTHS:
-                size = _WIDTHS[wire_type]
-            else:
-                raise _malformed(f"it has a field of wire type {wire_type}")
-            if size > len(content) - at:
-                raise _malformed("it ends in the middle of a field")
-            yield number, content[at : at + size]
-            at += size
+        try:
+            for field in fields(content):
+                self._left -= 1
+                if self._left < 0:
+                    raise _malformed(f"it has more than {FIELDS_MOST} fields")
+                yield field
+        except Malformed as error:
+            raise _malformed(error.message.removeprefix("protobuf: ")) from None
 
     # the types that have a JSON form of their own
 
@@ -203,23 +188,10 @@ _LEAF = {
 _ZEROES = ("string", "bytes", "int", "bool")
 
 
-def _varint(content: bytes, at: int) -> tuple[int, int]:
-    """Return the number that begins at ``at``, and where it ends."""
-    number = 0
-    for index in range(10):  # 10 x 7 bits hold 64
-        if at + index >= len(content):
-            raise _malformed("it ends in the middle of a number")
-        byte = content[at + index]
-        number |= (byte & 0x7F) << (7 * index)
-        if byte < 0x80:
-            return number & (2**64 - 1), at + index + 1
-    raise _malformed("it has a number of more than ten bytes")
-
-
 def _packed(content: bytes) -> Iterator[int]:
     at = 0
     while at < len(content):
-        number, at = _varint(content, at)
+        number, at = read_varint(content, at)
         yield _int(number)
 
 

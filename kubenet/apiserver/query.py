@@ -13,6 +13,7 @@ from typing import Protocol
 
 import msgspec
 
+from kubenet.apiserver.apply import NAME_MOST, PATCH_OPTIONS, Manager
 from kubenet.apiserver.selectors import (
     FieldTerm,
     Requirement,
@@ -215,12 +216,17 @@ def _option_error(field: str, why: str) -> StatusError:
     return unprocessable(LIST_OPTIONS, "", [forbidden_field(field, why)])
 
 
+OURSELVES = Manager("kube-apiserver")
+
+
 @dataclass(frozen=True, slots=True)
 class WriteOptions:
     """How a write is done."""
 
     dry_run: bool = False
     subresource: bool = False  # a subresource decides: what an update may not touch does not bind it
+    manager: Manager = OURSELVES
+    tracked: bool = False  # the new object says already who manages what
 
 
 def write_options(params: Params) -> WriteOptions:
@@ -228,7 +234,16 @@ def write_options(params: Params) -> WriteOptions:
     dry_run = params.get("dryRun", "")
     if dry_run not in ("", "All"):
         raise bad_request(f'Invalid value: "{dry_run}": dryRun must be All')
-    return WriteOptions(dry_run=bool(dry_run))
+    manager = params.get("fieldManager", "")
+    if len(manager) > NAME_MOST or not manager.isprintable():
+        cause = invalid("fieldManager", manager[:NAME_MOST], "may not be more than 128 printable characters")
+        raise unprocessable(PATCH_OPTIONS, "", [cause])
+    return WriteOptions(dry_run=bool(dry_run), manager=Manager(manager))
+
+
+def manager_of(params: Params, user_agent: str) -> str:
+    """Return who writes: as the client calls itself, or the program that it is."""
+    return params.get("fieldManager", "") or user_agent.partition("/")[0].strip()[:NAME_MOST] or "unknown"
 
 
 class FieldValidation(Enum):

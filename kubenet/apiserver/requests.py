@@ -6,12 +6,14 @@ from dataclasses import dataclass, replace
 from aiohttp import web
 
 from kubenet.apiserver import codec, eviction, objects, query, subresources
+from kubenet.apiserver.apply import APPLY, UPDATE, Intent, Manager, applied, check_intent
 from kubenet.apiserver.authorizer import Authorizer
 from kubenet.apiserver.cache import Cache
 from kubenet.apiserver.entries import Entry
 from kubenet.apiserver.fieldcheck import FieldCheck
 from kubenet.apiserver.kinds import BUDGET
 from kubenet.apiserver.patch import json_patch, merge_patch
+from kubenet.apiserver.query import WriteOptions
 from kubenet.apiserver.reads import list_body, selected_entries
 from kubenet.apiserver.registry.access import RBAC
 from kubenet.apiserver.reviews import Reviews
@@ -25,14 +27,14 @@ from kubenet.apiserver.strategic import strategic_merge
 from kubenet.apiserver.strategy import Kind
 from kubenet.apiserver.streams import Streams
 from kubenet.apiserver.tokens import Signer
-from kubenet.apiserver.tree import copied_table, table_at, text_at
+from kubenet.apiserver.tree import copied_table, list_at, table_at, text_at
 from kubenet.apiserver.users import User
 from kubenet.apiserver.view import View
 from kubenet.apiserver.writes import Address, Decide, Writer
 from kubenet.clock import Clock, rfc3339
 from kubenet.model.objects import Json
 
-PATCHES = (codec.JSON_PATCH, codec.MERGE_PATCH, codec.STRATEGIC_PATCH)
+PATCHES = (codec.JSON_PATCH, codec.MERGE_PATCH, codec.STRATEGIC_PATCH, codec.APPLY_PATCH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,18 +110,21 @@ class Requests:
         if request.method == "DELETE":
             return await self._delete(request.query, target, view, _delete_body(body, content_type))
         fields = FieldCheck(target.body_kind, query.field_validation(request.method, request.query))
-        if request.method == "PATCH":
+        options = _options(request, target)
+        if content_type == codec.APPLY_PATCH and request.method == "PATCH":
+            response = await self._apply(request, target, view, (sent, fields))
+        elif request.method == "PATCH":
             decide = _patching(target, body, content_type, fields)
             decide = self._granting(target, sent.user, decide)
-            response = await self._change(request.query, target, view, decide)
+            response = await self._change(options, target, view, decide)
         else:
             value = codec.decode_object(body, content_type)
             fields.check_body(value, body, content_type)
             if request.method == "PUT":
                 decide = self._granting(target, sent.user, _replacement(target, value))
-                response = await self._change(request.query, target, view, decide)
+                response = await self._change(options, target, view, decide)
             else:
-                response = await self._post(request.query, target, view, (sent.user, value))
+                response = await self._post((request.query, options), target, view, (sent.user, value))
         for warning in fields.warnings:
             response.headers.add("Warning", warning)
         return response
@@ -137,10 +142,13 @@ class Requests:
         return guarded
 
     async def _post(
-        self, params: Mapping[str, str], target: Target, view: View, asked: tuple[User, Json]
+        self,
+        how: tuple[Mapping[str, str], WriteOptions],
+        target: Target,
+        view: View,
+        asked: tuple[User, Json],
     ) -> web.Response:
-        user, sent = asked
-        options = query.write_options(params)
+        (params, options), (user, sent) = how, asked
         if not target.kind.kept:
             return _reply(
                 codec.encoded(self._rights.reviews.answer(target.kind, user, target.namespace, sent)),
@@ -189,10 +197,41 @@ class Requests:
             raise _address(target).not_found()
         return _reply(codec.encoded(self._rights.reviews.token(self._rights.signer, account, sent)), code=201)
 
-    async def _change(
-        self, params: Mapping[str, str], target: Target, view: View, decide: Decide
+    async def _apply(
+        self, request: web.BaseRequest, target: Target, view: View, sent: tuple[Sent, FieldCheck]
     ) -> web.Response:
-        options = query.write_options(params)
+        """Answer a server-side apply. Raises StatusError (400, 409, 422)."""
+        (caller, fields), params = sent, request.query
+        config = codec.decode_object(caller.body, codec.YAML_TYPE)
+        fields.check_body(config, caller.body, codec.YAML_TYPE)
+        check_intent(params.get("fieldManager", ""), config)
+        if target.subresource not in ("", "status"):
+            raise unsupported_media_type(PATCHES[:-1])
+        objects.fit_address(target.kind, config, target.namespace, target.name)
+        manager = Manager(params["fieldManager"], APPLY, target.subresource)
+        config = {key: codec.without_nulls(value) for key, value in config.items() if value is not None}
+        intent = Intent(manager, config, query.flag(params, "force"))
+        now = rfc3339(self._clock.now())
+
+        def decide(old: Json) -> Json:
+            wanted = applied(target.kind, old, intent, now)
+            if not old:
+                return wanted
+            new = _updated(target, wanted, old)
+            new["metadata"] = {
+                **table_at(new, "metadata"),
+                "managedFields": list_at(wanted, "metadata", "managedFields"),
+            }
+            return new
+
+        options = replace(_options(request, target), tracked=True, subresource=bool(target.subresource))
+        granted = self._granting(target, caller.user, decide)
+        body, created = await self._writer.apply(_address(target), granted, options)
+        return _reply(view.one(target.kind.resource, body), view, 201 if created else 200)
+
+    async def _change(
+        self, options: WriteOptions, target: Target, view: View, decide: Decide
+    ) -> web.Response:
         changed = await self._writer.change(_address(target), decide, options)
         if target.subresource == "scale":
             return _reply(codec.encoded(subresources.scale_of(codec.decoded_table(changed))))
@@ -213,6 +252,13 @@ class Requests:
         metadata: Json = {"resourceVersion": str(self._cache.revision)}
         bodies = (entry.body for entry in entries)
         return _reply(view.many(target.kind.resource, metadata, bodies), view)
+
+
+def _options(request: web.BaseRequest, target: Target) -> WriteOptions:
+    """Return how a write is done, and by whom. Raises StatusError (400, 422)."""
+    options = query.write_options(request.query)
+    name = query.manager_of(request.query, request.headers.get("User-Agent", ""))
+    return replace(options, manager=Manager(name, UPDATE, target.subresource))
 
 
 def _address(target: Target) -> Address:
@@ -238,7 +284,7 @@ def _replacement(target: Target, sent: Json) -> Decide:
 
 def _patching(target: Target, body: bytes, content_type: str, fields: FieldCheck) -> Decide:
     """Return the change that a PATCH asks for. Raises StatusError (400, 415)."""
-    if content_type not in PATCHES:
+    if content_type not in PATCHES[:-1]:
         raise unsupported_media_type(PATCHES)
     patch = codec.decode_json(body)
     if content_type != codec.JSON_PATCH and not isinstance(patch, dict):

@@ -13,6 +13,7 @@ from datetime import timedelta
 
 from kubenet.apiserver import codec, objects
 from kubenet.apiserver.addresses import NO_CLAIMS, ServiceAddresses, claims_of
+from kubenet.apiserver.apply import tracked
 from kubenet.apiserver.cache import Cache
 from kubenet.apiserver.entries import Change, Entry
 from kubenet.apiserver.kinds import NAMESPACE, SERVICE
@@ -124,11 +125,25 @@ class Writer:
         suffix = "".join(random.choices(SUFFIX_LETTERS, k=5))
         return Birth(str(uuid.uuid4()), rfc3339(self._clock.now()), suffix)
 
+    def _track(self, kind: Kind, old: Json, new: Json, options: WriteOptions) -> None:
+        """Write down who manages which field of ``new``."""
+        if options.tracked:
+            return
+        states, now = (old, new), rfc3339(self._clock.now())
+        entries = tracked(kind, options.manager, states, now)
+        metadata = ensure_table(new, "metadata")
+        metadata.pop("managedFields", None)
+        if entries:
+            metadata["managedFields"] = entries
+
     async def _create(self, address: Address, new: Json, options: WriteOptions) -> bytes:
         self._check_namespace(address)
         if self._cache.get(address.kind, address.namespace, address.name) is not None:
             raise KeyTaken(address.key)
+        if not options.tracked:
+            ensure_table(new, "metadata").pop("managedFields", None)
         with self._assigned(address, new, None, keep=not options.dry_run):
+            self._track(address.kind, {}, new, options)
             body = objects.to_store(address.kind, new, None)
             if options.dry_run:
                 return body
@@ -177,6 +192,7 @@ class Writer:
         new = decide(entry.table())
         with self._assigned(address, new, old, keep=not options.dry_run):
             objects.count_generation(address.kind, new, old)
+            self._track(address.kind, old, new, options)
             body = objects.to_store(address.kind, new, None if options.subresource else old)
             if objects.unchanged(new, old):
                 return entry.body
@@ -185,6 +201,22 @@ class Writer:
             if objects.goes_now(new):
                 return await self._removed(address, entry)
             return await self._stored(address, body, entry.revision)
+
+    async def apply(self, address: Address, decide: Decide, options: WriteOptions) -> tuple[bytes, bool]:
+        """Store what ``decide`` makes of the present object, or of nothing; also tell whether it is new.
+
+        Raises StatusError.
+        """
+        for _ in range(TRIES):
+            if options.subresource or self._cache.get(address.kind, address.namespace, address.name):
+                return await self.change(address, decide, options), False
+            try:
+                return await self.create(address.kind, address.namespace, decide({}), options), True
+            except StatusError as error:
+                if error.reason != "AlreadyExists":
+                    raise
+                await self._cache.refresh()
+        raise conflict(address.kind.resource, address.name)
 
     def _entry(self, address: Address) -> Entry:
         entry = self._cache.get(address.kind, address.namespace, address.name)

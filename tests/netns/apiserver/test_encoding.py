@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from kubenet.model import wire
+from kubenet.model.wire import content_of
 from tests.netns.apiserver.server import (
     CONFIGMAPS,
     DEPLOYMENTS,
@@ -98,13 +100,36 @@ def test_B1_4_fixed_paths_answer_with_or_without_a_slash(path: str) -> None:
     on_server(case)
 
 
-def test_B1_6_the_openapi_document_is_empty_protobuf_and_there_is_no_third_version() -> None:
+def test_B1_5_the_older_openapi_document_is_protobuf_and_whole() -> None:
     async def case(api: Api) -> None:
-        wanted = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
-        reply = await api.get("/openapi/v2", accept=wanted)
-        assert reply.headers["Content-Type"] == wanted.replace("@", ".")
-        assert (reply.status, reply.body) == (200, b"")
-        (await api.get("/openapi/v3")).refused(404, "NotFound")
+        asked = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+        reply = await api.get("/openapi/v2", accept=asked)
+        assert reply.headers["Content-Type"] == "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+        document = dict(wire.fields(reply.body))
+        assert document[1] == b"2.0"
+        definitions = [
+            dict(wire.fields(content_of(pair))) for _, pair in wire.fields(content_of(document[9]))
+        ]
+        as_json = (await api.get("/openapi/v2")).ok
+        assert [pair[1].decode() for pair in definitions] == [*as_json["definitions"]]  # type: ignore[union-attr]
+
+    on_server(case)
+
+
+def test_B1_8_the_newer_openapi_documents_know_options_and_merge_keys() -> None:
+    async def case(api: Api) -> None:
+        index = (await api.get("/openapi/v3")).ok["paths"]
+        assert {"api/v1", "apis/apps/v1", "apis/rbac.authorization.k8s.io/v1"} <= set(index)
+        for entry in index.values():
+            assert (await api.get(entry["serverRelativeURL"])).status == 200
+        core = (await api.get(index["api/v1"]["serverRelativeURL"])).ok
+        patch = core["paths"]["/api/v1/namespaces/{namespace}/services/{name}"]["patch"]
+        names = {parameter["name"] for parameter in patch["parameters"]}
+        assert names == {"dryRun", "fieldManager", "fieldValidation", "force"}
+        ports = core["components"]["schemas"]["io.k8s.ServiceSpec"]["properties"]["ports"]
+        assert ports["x-kubernetes-patch-merge-key"] == "port"
+        assert ports["x-kubernetes-list-map-keys"] == ["port", "protocol"]
+        (await api.get("/openapi/v3/apis/none/v1")).refused(404, "NotFound")
 
     on_server(case)
 

@@ -222,7 +222,7 @@ def test_B3_7_the_three_kinds_of_patch() -> None:
             "spec": {"replicas": 7},
         }
         (await api.patch(path, stale)).refused(409, "Conflict")
-        unknown = await api.patch(path, {}, "application/apply-patch+yaml")
+        unknown = await api.patch(path, {}, "application/json")
         unknown.refused(415, "UnsupportedMediaType")
 
     on_server(case)
