@@ -22,6 +22,7 @@ from typing import Generic, TypeAlias, TypeVar
 from dns.health import PLAIN, Manners, UpstreamHealth
 from dns.relay import UpstreamReply, read_reply
 from dns.reply import Draw, opt_record
+from dns.tally import DURATION_BUCKETS, Histogram
 from dns.wire import AD, CD, HEADER, RD, Edns, Query, Question, Rcode, RType
 from kubenet.errors import Malformed
 from kubenet.model.links import IPAddress
@@ -29,6 +30,10 @@ from kubenet.model.links import IPAddress
 WaiterT = TypeVar("WaiterT")
 
 _UNUSABLE = frozenset((Rcode.SERVFAIL, Rcode.REFUSED, Rcode.NOTIMP, Rcode.FORMERR))
+
+
+# 0x20 for each letter, 0 for all other octets; no length of a label is a letter's octet.
+_LETTERS = bytes(0x20 if 97 <= octet <= 122 else 0 for octet in range(256))
 
 
 class Transport(Enum):
@@ -54,6 +59,7 @@ class Patience:
     """How long and how often to ask."""
 
     try_s: float = 0.8  # then the next server is asked too
+    hedge_s: float = 0.4  # the same after the first try, where there is a second server
     tries: int = 3  # so a client has its SERVFAIL after 2.4 s, before stub resolvers give up (5 s)
     most_questions: int = 1000
     most_waiters: int = 1000  # for one question
@@ -125,6 +131,7 @@ class _Attempt(Generic[WaiterT]):
     id: int
     question: bytes  # as sent, in its case
     tcp: bool
+    at: float
 
 
 @dataclass(slots=True)
@@ -147,10 +154,6 @@ class _Pending(Generic[WaiterT]):
         return None if useless else self.refusal
 
 
-# Every server knows the name servers of the root, or says that it will not tell.
-_PROBE = Ask(Question(b"\0", RType.NS), RD, None)
-
-
 class Forwarder(Generic[WaiterT]):
     """All questions under way upstream. Every method returns what to do now."""
 
@@ -171,6 +174,13 @@ class Forwarder(Generic[WaiterT]):
         self._probes: dict[int, int] = {}  # attempt by server
         self._next_attempt = 0
         self._keeps_case = [True] * len(self.upstreams)
+        self._unusable = _UNUSABLE | manners.failover
+        self._probe_ask = Ask(
+            Question(manners.probe_name, RType.NS), RD if manners.probe_recurse else 0, None
+        )
+        self.rejected = 0  # questions that were one too many
+        self.failed_probes = 0
+        self.took: dict[tuple[int, int], Histogram] = {}  # until an answer, by server and code
         self.mismatched = 0  # answers that were not to what we asked: forged, or late
 
     @property
@@ -188,9 +198,11 @@ class Forwarder(Generic[WaiterT]):
         pending = self._pending.get(ask)
         if pending is None:
             if len(self._pending) >= self._patience.most_questions:
+                self.rejected += 1
                 return [Refuse(waiter)]
             pending = self._pending[ask] = _Pending(ask, self.health.first())
         if len(pending.waiters) >= self._patience.most_waiters:
+            self.rejected += 1
             return [Refuse(waiter)]
         pending.waiters.append(waiter)
         pending.stream = pending.stream or stream
@@ -207,6 +219,7 @@ class Forwarder(Generic[WaiterT]):
             return self._drop(attempt, now) if under_way.tcp else []
         pending = under_way.pending
         self.health.answered(under_way.server)
+        self._took(under_way.server, reply.rcode).add(now - under_way.at)
         if pending.probe:
             return self._drop(attempt, now)
         same_case = message[12 : 12 + len(under_way.question)] == under_way.question
@@ -217,10 +230,14 @@ class Forwarder(Generic[WaiterT]):
         if reply.truncated and not under_way.tcp and (pending.stream or self._manners.whole):
             pending.refusal = reply  # better than nothing, should TCP not get through
             return self._retry_tcp(attempt, under_way, now)
-        if reply.rcode in _UNUSABLE or reply.rcode > 15:
+        if reply.rcode in self._unusable or reply.rcode > 15:
             pending.refusal = reply if reply.rcode <= 15 else pending.refusal
             return self._drop(attempt, now)
         return self._finish(pending, reply)
+
+    def _took(self, server: int, rcode: int) -> Histogram:
+        found = self.took.get((server, rcode))
+        return found or self.took.setdefault((server, rcode), Histogram(DURATION_BUCKETS))
 
     def failed(self, attempt: int, now: float) -> list[Action[WaiterT]]:
         """The attempt will not be answered: refused, unreachable, or closed."""
@@ -253,10 +270,17 @@ class Forwarder(Generic[WaiterT]):
 
     def _probe(self, server: int, now: float) -> list[Action[WaiterT]]:
         before = self._probes.get(server)
+        self.failed_probes += before is not None
         closed = [] if before is None else self._drop(before, now)
-        attempt, message = self._new_attempt(_Pending(_PROBE, server, probe=True), server, tcp=False)
+        send = self._sends(server)
+        pending: _Pending[WaiterT] = _Pending(self._probe_ask, server, probe=True)
+        attempt, message = self._new_attempt(pending, server, now, tcp=send is SendTcp)
         self._probes[server] = attempt
-        return [*closed, SendUdp(attempt, self.upstreams[server], message)]
+        return [*closed, send(attempt, self.upstreams[server], message)]
+
+    def _sends(self, server: int) -> type[SendUdp] | type[SendTcp]:
+        plain = self.upstreams[server].transport is Transport.PLAIN
+        return SendUdp if plain and not self._manners.force_tcp else SendTcp
 
     def _try_next(self, pending: _Pending[WaiterT], now: float) -> list[Action[WaiterT]]:
         if pending.tries >= self._patience.tries:
@@ -268,37 +292,39 @@ class Forwarder(Generic[WaiterT]):
             return self._finish(pending, pending.last_word)
         pending.next_server = (server + 1) % len(self.upstreams)
         pending.tries += 1
-        pending.deadline = now + self._patience.try_s
-        attempt, message = self._new_attempt(pending, server, tcp=self._manners.force_tcp)
-        send = SendTcp if self._manners.force_tcp else SendUdp
+        patience = self._patience
+        hedge = pending.tries == 1 and len(self.upstreams) > 1
+        pending.deadline = now + (min(patience.hedge_s, patience.try_s) if hedge else patience.try_s)
+        send = self._sends(server)
+        attempt, message = self._new_attempt(pending, server, now, tcp=send is SendTcp)
         return [send(attempt, self.upstreams[server], message)]
 
     def _retry_tcp(self, attempt: int, under_way: _Attempt[WaiterT], now: float) -> list[Action[WaiterT]]:
         under_way.pending.deadline = now + self._patience.try_s
         del self._attempts[attempt]
         under_way.pending.attempts.remove(attempt)
-        again, message = self._new_attempt(under_way.pending, under_way.server, tcp=True)
+        again, message = self._new_attempt(under_way.pending, under_way.server, now, tcp=True)
         return [Close(attempt), SendTcp(again, self.upstreams[under_way.server], message)]
 
-    def _new_attempt(self, pending: _Pending[WaiterT], server: int, *, tcp: bool) -> tuple[int, bytes]:
+    def _new_attempt(
+        self, pending: _Pending[WaiterT], server: int, now: float, *, tcp: bool
+    ) -> tuple[int, bytes]:
         ask = pending.ask
         ident = self._draw(65536)
         name = self._mixed(ask.question.name) if self._keeps_case[server] else ask.question.name
         question = Question(name, ask.question.qtype, ask.question.qclass).wire
         attempt, self._next_attempt = self._next_attempt, self._next_attempt + 1
-        self._attempts[attempt] = _Attempt(pending, server, ident, question, tcp)
+        self._attempts[attempt] = _Attempt(pending, server, ident, question, tcp, now)
         pending.attempts.append(attempt)
         edns = Edns(dnssec_ok=bool(ask.dnssec_ok)) if ask.options or ask.dnssec_ok is not None else None
         header = HEADER.pack(ident, ask.flags, 1, 0, 0, edns is not None)
         return attempt, header + question + opt_record(edns, options=ask.options)
 
     def _mixed(self, name: bytes) -> bytes:
-        """Return ``name`` with letters in random case; only a letter has bit 0x20 to play with."""
-        bits = self._draw(1 << len(name))
-        return bytes(
-            octet ^ 0x20 if bits >> place & 1 and 97 <= octet <= 122 else octet
-            for place, octet in enumerate(name)
-        )
+        """Return ``name``, in lower case, with letters in random case; bit 0x20 makes a letter a capital."""
+        letters = int.from_bytes(name.translate(_LETTERS), "big")
+        flips = self._draw(1 << 8 * len(name)) & letters
+        return (int.from_bytes(name, "big") ^ flips).to_bytes(len(name), "big")
 
     def _matching(self, attempt: _Attempt[WaiterT], message: bytes) -> UpstreamReply | None:
         """Return the reply if it answers what the attempt asked, whatever its case (see ``received``)."""

@@ -29,6 +29,11 @@ class Manners:
     fail_fast: bool = False  # when all are down, ask none
     force_tcp: bool = False
     whole: bool = False  # fetch over TCP what was cut, though no client over TCP waits for it
+    failover: frozenset[int] = (
+        frozenset()
+    )  # codes, besides those of failures, that send us to the next server
+    probe_name: bytes = b"\0"  # every server knows the root's name servers, or says that it will not tell
+    probe_recurse: bool = True
 
 
 PLAIN = Manners()

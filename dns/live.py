@@ -11,12 +11,12 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from ipaddress import ip_address
 
 from dns import names
 from dns.cache import ReplyCache
-from dns.client import parse_server
 from dns.cluster import ClusterNames
-from dns.forward import Ask, Forwarder, Patience, Upstream
+from dns.forward import Ask, Forwarder, Patience, Transport, Upstream
 from dns.health import Manners
 from dns.plugins.errors import ErrorLines, Line
 from dns.plugins.querylog import Told, line_of
@@ -26,15 +26,18 @@ from dns.reply import opt_record
 from dns.respond import Forwarding, Response
 from dns.settings import Block, ForwardTo, Kubernetes
 from dns.site import Finished, Part, Site, count
+from dns.streams import SocketFactory, StreamConfig, client_context
 from dns.tally import WAYS
 from dns.transports import Reply
-from dns.upstream import SocketFactory, UpstreamSockets
+from dns.upstream import UpstreamSockets
 from dns.watched import WatchedFiles, host_lines, lines_of
 from dns.wire import HEADER_BYTES, RD, Query, Question, Rcode, RType
 from kubenet.errors import InvalidInput
 
 log = logging.getLogger(__name__)
 query_log = logging.getLogger("dns.queries")
+
+ENTROPY_BYTES = 4096  # asked of the kernel at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,8 @@ class LivePart:
         for to in block.forwards:
             forwarder: Forwarder[Waiter] = _forwarder(to, whole=self.cache is not None)
             self.forwarders.append(forwarder)
-            self._routes.append(UpstreamSockets(forwarder, open_socket, self._deliver, self._refuse))
+            streams = _streams(to, forwarder)
+            self._routes.append(UpstreamSockets(forwarder, open_socket, self._deliver, self._refuse, streams))
 
     def start(self) -> None:
         """Follow the cluster and the files, and look for a loop."""
@@ -233,9 +237,34 @@ def _count_and_reply(
 
 
 def _forwarder(to: ForwardTo, *, whole: bool) -> Forwarder[Waiter]:
-    patience = Patience(most_questions=to.max_concurrent) if to.max_concurrent else Patience()
-    manners = Manners(to.policy, to.max_fails, to.health_check_s, to.fail_fast, to.force_tcp, whole)
-    return Forwarder(_servers(to), secrets.randbelow, patience, manners)
+    patience = Patience()
+    if to.max_concurrent:
+        patience = replace(patience, most_questions=to.max_concurrent)
+    if to.read_timeout_s:
+        patience = replace(patience, try_s=to.read_timeout_s)
+    if to.max_tries:
+        patience = replace(patience, tries=to.max_tries)
+    manners = Manners(
+        to.policy,
+        to.max_fails,
+        to.health_check_s,
+        to.fail_fast,
+        to.force_tcp,
+        whole,
+        to.failover,
+        to.health_check_domain,
+        to.health_check_recurse,
+    )
+    return Forwarder(_servers(to), secret_draw(), patience, manners)
+
+
+def _streams(to: ForwardTo, forwarder: Forwarder[Waiter]) -> StreamConfig:
+    """Return how the servers are connected to. Raises InvalidInput."""
+    secure = any(each.transport is Transport.TLS for each in forwarder.upstreams)
+    config = StreamConfig(expire_s=to.expire_s, servername=to.tls.servername if to.tls else "")
+    if to.max_idle:
+        config = replace(config, most_idle=to.max_idle)
+    return replace(config, tls=client_context(to.tls)) if secure else config
 
 
 def _servers(to: ForwardTo) -> list[Upstream]:
@@ -247,12 +276,19 @@ def _servers(to: ForwardTo) -> list[Upstream]:
             continue
         for line in lines_of(each):
             match line.split():
-                case ["nameserver", address, *_] if "%" not in address:  # link-local: needs an interface
-                    server = parse_server(address)
-                    found[Upstream(server.address, server.port)] = None
+                case ["nameserver", address, *_]:
+                    found[_name_server(address, each)] = None
     if not found:
         raise InvalidInput(f"forward: {', '.join(map(str, to.servers))} names no server")
     return list(found)
+
+
+def _name_server(text: str, path: str) -> Upstream:
+    """Return the server of a line of resolv.conf; a link-local one names its interface (``fe80::1%eth0``)."""
+    try:
+        return Upstream(ip_address(text))
+    except ValueError as error:
+        raise InvalidInput(f"{path}: nameserver {text}: {error}") from error
 
 
 def _say(line: Line) -> None:
@@ -262,3 +298,23 @@ def _say(line: Line) -> None:
 def any_of(choices: int) -> int:
     """Return one of 0 to ``choices`` - 1, without secrets."""
     return random.getrandbits(32) % choices
+
+
+def secret_draw() -> Callable[[int], int]:
+    """Return what draws numbers that nobody can predict; ``choices`` may be any.
+
+    The kernel is asked for many octets at a time: a call for each would cost more than the query.
+    """
+    store = b""
+    at = 0
+
+    def draw(choices: int) -> int:
+        nonlocal store, at
+        # 64 bits more than needed, so that no number is likelier than another by more than 2 ** -64.
+        size = (choices.bit_length() + 7) // 8 + 8
+        if at + size > len(store):
+            store, at = secrets.token_bytes(max(ENTROPY_BYTES, size)), 0
+        at += size
+        return int.from_bytes(store[at - size : at], "big") % choices
+
+    return draw

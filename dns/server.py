@@ -25,8 +25,9 @@ from dns.forward import Forwarder, Patience, Upstream
 from dns.read import Naming
 from dns.relay import UpstreamReply
 from dns.respond import Forwarding, Responder
+from dns.streams import SocketFactory
 from dns.transports import Reply, StreamLimits, StreamServer, UdpListener
-from dns.upstream import SocketFactory, UpstreamSockets
+from dns.upstream import UpstreamSockets
 from dns.zone import PodsMode, ZoneConfig
 from kubenet.client.transport import ApiClient
 from kubenet.errors import AlreadyExists, InvalidInput, KubenetError, NotPermitted

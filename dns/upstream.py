@@ -22,14 +22,12 @@ from dns.forward import (
     Upstream,
     WaiterT,
 )
-from dns.framing import FrameReader, framed
 from dns.relay import UpstreamReply
+from dns.streams import SocketFactory, StreamConfig, UpstreamStreams
 
 TICK_S = 0.05  # how exact the patience of the forwarder is
 READ_BYTES = 65535
 BATCH = 16  # datagrams read from one socket in a row
-
-SocketFactory = Callable[[int, int], socket.socket]  # family and kind
 
 
 class UpstreamSockets(Generic[WaiterT]):
@@ -41,6 +39,7 @@ class UpstreamSockets(Generic[WaiterT]):
         open_socket: SocketFactory,
         deliver: Callable[[WaiterT, UpstreamReply | None], None],
         refuse: Callable[[WaiterT], None],
+        streams: StreamConfig | None = None,
     ) -> None:
         self._forwarder = forwarder
         self._open_socket = open_socket
@@ -49,6 +48,7 @@ class UpstreamSockets(Generic[WaiterT]):
         self._loop = asyncio.get_running_loop()
         self._sockets: dict[int, socket.socket] = {}
         self._streams: dict[int, asyncio.Task[None]] = {}
+        self.connections = UpstreamStreams(streams or StreamConfig(), open_socket)
         self._timer: asyncio.TimerHandle | None = None
 
     def ask(self, ask: Ask, waiter: WaiterT, *, stream: bool) -> None:
@@ -61,6 +61,7 @@ class UpstreamSockets(Generic[WaiterT]):
         """Close all sockets; nobody is answered any more."""
         for attempt in (*self._sockets, *self._streams):
             self._close(attempt)
+        self.connections.close()
         if self._timer:
             self._timer.cancel()
 
@@ -126,7 +127,7 @@ class UpstreamSockets(Generic[WaiterT]):
 
     async def _over_tcp(self, attempt: int, upstream: Upstream, message: bytes) -> None:
         try:
-            reply = await self._exchange(upstream, message)
+            reply = await self.connections.exchange(upstream, message)
         except OSError:
             reply = None
         self._streams.pop(attempt, None)
@@ -135,19 +136,6 @@ class UpstreamSockets(Generic[WaiterT]):
             self._perform(self._forwarder.failed(attempt, now))
         else:
             self._perform(self._forwarder.received(attempt, reply, now))
-
-    async def _exchange(self, upstream: Upstream, message: bytes) -> bytes | None:
-        """Return the first message that comes back, None if the stream ends before."""
-        with self._open_socket(_family(upstream), socket.SOCK_STREAM) as connection:
-            connection.setblocking(False)
-            await self._loop.sock_connect(connection, (str(upstream.address), upstream.port))
-            await self._loop.sock_sendall(connection, framed(message))
-            frames = FrameReader()
-            while piece := await self._loop.sock_recv(connection, READ_BYTES):
-                frames.feed(piece)
-                for reply in frames.messages():
-                    return reply
-        return None
 
     def _close(self, attempt: int) -> None:
         if task := self._streams.pop(attempt, None):

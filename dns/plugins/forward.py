@@ -15,7 +15,6 @@ from dns.settings import Block, ClientTls, ForwardTo
 from dns.words import (
     duration_s,
     one_value,
-    option_not_yet,
     rcode_of,
     unknown_option,
     whole_number,
@@ -25,8 +24,6 @@ from dns.words import (
 from kubenet.errors import InvalidInput
 
 MOST_SERVERS = 15
-# Read, but not carried out: an option leaves this set when ``dns.live`` and ``dns.upstream`` heed it.
-NOT_YET = frozenset(("tls", "tls_servername", "failover", "read_timeout", "max_connect_attempts"))
 _PORTS = {Transport.PLAIN: 53, Transport.TLS: 853, Transport.HTTPS: 443}
 
 
@@ -65,6 +62,8 @@ def _server(text: str) -> Upstream | str:
     if found and scheme not in Transport._value2member_map_:
         raise InvalidInput(f"{text}: transport {scheme}: there are dns, tls and https")
     transport = Transport(scheme) if found else Transport.PLAIN
+    if transport is Transport.HTTPS:
+        raise InvalidInput(f"{text}: transport https is not done yet")
     rest = (rest if found else text).removesuffix("/dns-query")
     if rest.startswith(("/", ".")):
         return rest
@@ -186,8 +185,6 @@ _OPTIONS: Mapping[str, Callable[[ForwardTo, Directive], ForwardTo]] = {
 
 
 def _option(config: ForwardTo, option: Directive) -> ForwardTo:
-    if option.name in NOT_YET:
-        raise option_not_yet(option, "forward")
     if option.name not in _OPTIONS:
         raise unknown_option(option, "forward", _OPTIONS)
     return _OPTIONS[option.name](config, option)

@@ -215,14 +215,16 @@ class Upstream:
     ``answer(message, tcp)`` gives the datagrams, or TCP octets, to send back.
     """
 
-    def __init__(self, world: World, answer: Callable[[bytes, bool], list[bytes]]) -> None:
+    def __init__(
+        self, world: World, answer: Callable[[bytes, bool], list[bytes]], *, port: int = 5300
+    ) -> None:
         self.asked: list[tuple[bytes, bool]] = []
         self.ports: list[int] = []
         self._answer = answer
         self._udp = world.client.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._tcp = world.client.socket(socket.AF_INET, socket.SOCK_STREAM)
         for opened in (self._udp, self._tcp):
-            opened.bind((CLIENT, 5300))
+            opened.bind((CLIENT, port))
         self._tcp.listen()
         self._stop_read, self._stop_write = socket.socketpair()
         self._thread = threading.Thread(target=self._run)

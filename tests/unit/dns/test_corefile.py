@@ -119,6 +119,11 @@ def test_a_quoted_word_may_hold_anything() -> None:
             "Corefile:3: multicluster: names of other clusters",
             id="option not done",
         ),
+        pytest.param(
+            ". {\n forward . 1.1.1.1 {\n  tls\n }\n}",
+            "Corefile:2: forward: tls is told, but no server is asked over it",
+            id="tls to nobody",
+        ),
         pytest.param(". {\n errors\n", "Corefile:1: this brace is never closed", id="D7 unclosed brace"),
         pytest.param(
             ". {\n errors }\n}", "Corefile:2: a brace ends a line or stands alone", id="brace in a line"
