@@ -5,7 +5,7 @@ a few elements however many endpoints there are.
 """
 
 import struct
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -29,24 +29,45 @@ class TakenSeats:
 def seated(wanted: Sequence[bytes], before: Seats) -> Seats:
     """Return ``wanted`` in an order that moves as few of ``before`` as can be.
 
-    Newcomers take the seats that fell empty; then the last move up.
+    Newcomers take the seats that fell empty; then the last move up. One may have several seats.
     """
     if not before:
         return tuple(wanted)
-    old, left = set(before), set(wanted)
-    newcomers = [each for each in wanted if each not in old]
-    seats = list(before)
-    for number, each in enumerate(seats):
-        if each not in left and newcomers:
-            seats[number] = newcomers.pop(0)
-    seats += newcomers
+    left = Counter(wanted)
+    seats: list[bytes | None] = []
+    for each in before:
+        stays = left[each] > 0
+        left[each] -= stays
+        seats.append(each if stays else None)
+    newcomers = _newcomers(wanted, left)
+    empty = [number for number, each in enumerate(seats) if each is None]
+    for number, each in zip(empty, newcomers, strict=False):
+        seats[number] = each
+    seats += newcomers[len(empty) :]
+    return _closed_up(seats)
+
+
+def _newcomers(wanted: Sequence[bytes], left: Counter[bytes]) -> list[bytes]:
+    """Return those of ``wanted`` that are ``left`` to be seated, in their order."""
+    found = []
+    for each in wanted:
+        if left[each] > 0:
+            left[each] -= 1
+            found.append(each)
+    return found
+
+
+def _closed_up(seats: list[bytes | None]) -> Seats:
+    taken: list[bytes] = []
     number = 0
     while number < len(seats):
-        if seats[number] in left:
-            number += 1
-        elif (last := seats.pop()) in left:
-            seats[number] = last
-    return tuple(seats)
+        each = seats[number]
+        while each is None and len(seats) > number + 1:
+            each = seats.pop()
+        if each is not None:
+            taken.append(each)
+        number += 1
+    return tuple(taken)
 
 
 def seats_in(ruleset: Ruleset) -> dict[bytes, TakenSeats]:

@@ -18,6 +18,7 @@ from enum import Enum
 from typing import TypeAlias
 
 from proxy.ports import Endpoint, ServicePort, TrafficPolicy
+from proxy.weights import places
 
 
 class Refusal(Enum):
@@ -43,7 +44,8 @@ class Locality:
 class ServingPort:
     """A service port with its pools, and what each kind of traffic to it gets.
 
-    A pool that no traffic of this service port can reach is empty.
+    A pool that no traffic of this service port can reach is empty. An endpoint stands in it as often as its
+    weight says.
     """
 
     port: ServicePort
@@ -87,8 +89,8 @@ def serve_port(port: ServicePort, here: Locality) -> ServingPort:
         port.external and port.external_policy is local_policy
     )
     near = [endpoint for endpoint in port.endpoints if endpoint.node_name == here.node_name]
-    cluster = _usable(port.endpoints, _near_enough(port.endpoints, here)) if uses_cluster else ()
-    local = _usable(near) if uses_local else ()
+    cluster = places(_usable(port.endpoints, _near_enough(port.endpoints, here))) if uses_cluster else ()
+    local = places(_usable(near)) if uses_local else ()
     anywhere = bool(cluster or _usable(port.endpoints))
     return ServingPort(
         port,

@@ -72,6 +72,7 @@ class Endpoint:
     node_name: str = ""
     zone_hints: frozenset[str] = NO_HINTS
     node_hints: frozenset[str] = NO_HINTS
+    weight: int = 1  # its share of new connections, beside the others'
 
     @property
     def socket(self) -> tuple[IPAddress, int]:

@@ -206,7 +206,7 @@ def _masquerade_internal(port: ServicePort, network: NodeNetwork) -> Rules:
 def _choose(port: ServicePort, endpoints: Sequence[Endpoint]) -> Rules:
     """Return the rules of a pool: the endpoint a client had before, if it shall stay, else one for each."""
     rules = []
-    for endpoint in endpoints if port.affinity_s else ():
+    for endpoint in dict.fromkeys(endpoints) if port.affinity_s else ():
         chain = chain_name("SEP", port, endpoint)
         words = Comment.of(f"{port.name} -> {endpoint}")
         rules.append(Rule((words, SeenWithin(chain, port.affinity_s)), Jump(chain)))

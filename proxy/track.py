@@ -37,11 +37,13 @@ from proxy.ports import (
     why_not_endpoint,
     why_not_unicast,
 )
+from proxy.weights import MOST_WEIGHT
 
 # Whoever carries the first is proxied by somebody else; the second says that there is no virtual address.
 PROXY_NAME_LABEL = "service.kubernetes.io/service-proxy-name"
 HEADLESS_LABEL = "service.kubernetes.io/headless"
 BALANCE_ANNOTATION = "kubenet.dev/balance"
+WEIGHT_ANNOTATION = "kubenet.dev/weight"  # of an EndpointSlice, for all of its endpoints
 
 NOT_OURS = frozenset({PROXY_NAME_LABEL, HEADLESS_LABEL})
 _NO_VIRTUAL_ADDRESS = frozenset({"", "None"})
@@ -76,6 +78,10 @@ class _Findings:
 
     def refuse(self, subject: str, reason: str) -> None:
         self.refused.append(Refused(subject, reason, ObjectKind.SERVICE, self.key))
+
+    def refuse_slice(self, piece: EndpointSlice, reason: str) -> None:
+        key = piece.metadata.key
+        self.refused.append(Refused(f"EndpointSlice {key}", reason, ObjectKind.ENDPOINTSLICE, key))
 
     def refuse_endpoint(self, piece: EndpointSlice, number: int, reason: str) -> None:
         key = piece.metadata.key
@@ -280,13 +286,26 @@ def _slice_endpoints(
         protocol = Protocol.__members__.get(port.protocol or "TCP")
         if port.name is not None and protocol and port.port and port.port <= 65535:
             ports.append(((port.name, protocol), port.port))
+    weight = _weight(piece, findings)
     for number, entry in enumerate(piece.endpoints or ()):
         ip = parse_ip(entry.addresses[0]) if entry.addresses else None
         reason = _why_not_address(entry, ip, rules)
         if ip is None or reason:
             findings.refuse_endpoint(piece, number, reason)
             continue
-        yield from ((key, _endpoint(entry, ip, target)) for key, target in ports)
+        yield from ((key, _endpoint(entry, ip, target, weight)) for key, target in ports)
+
+
+def _weight(piece: EndpointSlice, findings: _Findings) -> int:
+    text = piece.metadata.annotations.get(WEIGHT_ANNOTATION)
+    if text is None:
+        return 1
+    if text.isascii() and text.isdecimal() and len(text) <= 3 and int(text) <= MOST_WEIGHT:
+        return int(text)
+    findings.refuse_slice(
+        piece, f"annotation {WEIGHT_ANNOTATION}={text!r} is not a number from 0 to {MOST_WEIGHT}; 1 holds"
+    )
+    return 1
 
 
 def _why_not_address(entry: SliceEndpoint, ip: IPAddress | None, rules: TrackRules) -> str:
@@ -300,7 +319,7 @@ def _why_not_address(entry: SliceEndpoint, ip: IPAddress | None, rules: TrackRul
     return f"{ip}: {reason}" if reason else ""
 
 
-def _endpoint(entry: SliceEndpoint, ip: IPAddress, port: int) -> Endpoint:
+def _endpoint(entry: SliceEndpoint, ip: IPAddress, port: int, weight: int) -> Endpoint:
     conditions, hints = entry.conditions, entry.hints
     return Endpoint(
         ip,
@@ -311,10 +330,11 @@ def _endpoint(entry: SliceEndpoint, ip: IPAddress, port: int) -> Endpoint:
         node_name=entry.node_name,
         zone_hints=frozenset(hint.name for hint in hints.for_zones) if hints else NO_HINTS,
         node_hints=frozenset(hint.name for hint in hints.for_nodes) if hints else NO_HINTS,
+        weight=weight,
     )
 
 
-def _merit(endpoint: Endpoint) -> tuple[bool, bool, bool, str, list[str], list[str]]:
+def _merit(endpoint: Endpoint) -> tuple[bool, bool, bool, str, list[str], list[str], int]:
     """Return what makes one of two entries for the same address win, whichever came first."""
     return (
         not endpoint.terminating,
@@ -323,4 +343,5 @@ def _merit(endpoint: Endpoint) -> tuple[bool, bool, bool, str, list[str], list[s
         endpoint.node_name,
         sorted(endpoint.zone_hints),
         sorted(endpoint.node_hints),
+        endpoint.weight,
     )

@@ -36,6 +36,7 @@ from tests.netns.proxy.test_traffic import (  # noqa: F401  (the same stories, w
     test_C_random_is_not_in_turn,
     test_C_round_robin_counts_all_clients_together,
     test_C_round_robin_shows_every_backend_once_in_each_window,
+    test_C_weights_are_exact_in_turn_and_followed_by_chance,
     test_internal_policy_local_takes_the_local_endpoint,
     test_udp_goes_to_a_backend_and_comes_back,
 )

@@ -111,6 +111,24 @@ def test_C_round_robin_shows_every_backend_once_in_each_window(world: World, app
         assert set(order[at : at + 5]) == ALL
 
 
+@pytest.mark.parametrize("affinity_s", [0, 60])
+def test_C_weights_are_exact_in_turn_and_followed_by_chance(
+    world: World, apply: Apply, affinity_s: int
+) -> None:
+    weights = {2: 1, 3: 3}
+    weighed = tuple(replace(each, weight=weights[int(each.ip) & 255]) for each in endpoints(2, 3))
+    in_turn = replace(web(), balance=Balance.ROUND_ROBIN, endpoints=weighed)
+    apply(in_turn)
+    counts = Counter(world.connect(world.client, VIP).backend for _ in range(40))
+    assert counts == {backend_ip(2): 10, backend_ip(3): 30}
+    apply(replace(in_turn, balance=Balance.RANDOM, affinity_s=affinity_s))
+    counts = Counter(world.connect(world.client, VIP).backend for _ in range(40 if affinity_s else 1000))
+    if affinity_s:
+        assert len(counts) == 1
+    else:
+        assert 200 < counts[backend_ip(2)] < 300  # 250, and 3.6 times its standard deviation
+
+
 def test_C_round_robin_counts_all_clients_together(world: World, apply: Apply) -> None:
     apply(replace(web(*BACKENDS), balance=Balance.ROUND_ROBIN))
     sources = [world.client, world.outside, world.node, world.client, world.outside] * 4
