@@ -14,6 +14,7 @@ import msgspec
 from kubenet.kernel.netns import NetNs
 from kubenet.kernel.nft import Nftables
 from kubenet.kernel.run import run
+from kubenet.model.flavour import Flavour
 from kubenet.model.objects import EndpointSlice, Node, Pod, Service
 from kubenet.model.packet import TCP, UDP
 from kubenet.observe.events import PlaceKind, PlaceName
@@ -34,20 +35,6 @@ from proxy.track import track
 BACKENDS = ("nftables", "iptables-nft", "iptables-legacy")
 HTTP, DNS, NODE_PORT = 8080, 53, 30080
 WEB, DNS_VIP, EMPTY = IPv4Address("10.96.0.80"), IPv4Address("10.96.0.10"), IPv4Address("10.96.0.81")
-
-
-class LegacyIptables:
-    """iptables in its legacy flavour, as the proxy's backend wants it."""
-
-    def __init__(self, netns: NetNs) -> None:
-        self._netns = netns
-
-    def save(self, table: str) -> str:
-        return run(["iptables-legacy-save", "-t", table], netns=self._netns).stdout.decode()
-
-    def restore(self, text: str | bytes) -> None:
-        loaded = text.encode() if isinstance(text, str) else text
-        run(["iptables-legacy-restore", "--wait", "10", "--noflush"], netns=self._netns, stdin=loaded)
 
 
 def service(
@@ -206,7 +193,7 @@ def _program(
     elif backend == "iptables-nft":
         made = IptablesBackend(KernelIptables(netns, 4), family)
     else:
-        made = IptablesBackend(LegacyIptables(netns), family)
+        made = IptablesBackend(KernelIptables(netns, 4, Flavour.LEGACY), family)
     tracked = track(cluster.services, cluster.slices, track_rules(config, family))
     made.apply(serve(tracked.service_ports, locality_of(config, node)))
     return made
