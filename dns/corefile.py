@@ -155,7 +155,8 @@ class _Reader:
         name = self._import_name(line)
         if name in self._snippets:
             _check_cycle(line, f"({name})", inside)
-            yield from self._directives(self._snippets[name], line, (*inside, f"({name})"))
+            body = [_with_arguments(each, line.texts[2:], line.where) for each in self._snippets[name]]
+            yield from self._directives(body, line, (*inside, f"({name})"))
             return
         for file, text in self._files(line, inside):
             yield from self._directives(_split(text, file, self._env), line, (*inside, file))
@@ -173,8 +174,6 @@ class _Reader:
     def _import_name(self, line: _Line) -> str:
         if len(line.texts) < 2 or line.opens:
             raise InvalidInput(f"{line.where}: import: give one snippet, file or pattern")
-        if len(line.texts) > 2:
-            raise InvalidInput(f"{line.where}: import: arguments for a snippet are not done yet")
         return line.texts[1]
 
 
@@ -273,6 +272,24 @@ def _word(text: str, at: int, where: Where, env: Mapping[str, str]) -> tuple[_Wo
         raise InvalidInput(f"{where}: this quote is never closed")
     inner = text[at + 1 : end].replace('\\"', '"')
     return _Word(_with_variables(inner, env), quoted=True), end + 1
+
+
+_ARGUMENT = re.compile(r"\{args(?:\[(\d+)\]|\.(\d+))\}")
+
+
+def _with_arguments(line: _Line, args: Sequence[str], imported_at: Where) -> _Line:
+    """Return a line of a snippet with ``{args[0]}`` put in. Raises InvalidInput for one that is not given."""
+
+    def argument(match: re.Match[str]) -> str:
+        number = int(match[1] or match[2])
+        if number >= len(args):
+            raise InvalidInput(
+                f"{imported_at}: import: {line.where} wants argument {number}, {len(args)} given"
+            )
+        return args[number]
+
+    words = (_Word(_ARGUMENT.sub(argument, word.text), word.quoted) for word in line.words)
+    return _Line(line.where, tuple(words))
 
 
 def _with_variables(text: str, env: Mapping[str, str]) -> str:

@@ -23,6 +23,7 @@ from pathlib import Path
 from dns.cluster import ClusterNames
 from dns.corefile import read_corefile
 from dns.handover import Offer, Successor, succeed
+from dns.interfaces import addresses_of, reachable, with_addresses
 from dns.live import Live
 from dns.metrics import Figures, UpstreamFigures, render
 from dns.places import Front, SocketSource, listens
@@ -79,7 +80,10 @@ def read_configuration(config: ServeConfig) -> tuple[tuple[Block, ...], str]:
 
     text = read(config.corefile)
     parsed = read_corefile(text, str(config.corefile), env=config.environment, read_files=read_files)
-    return read_blocks(parsed, config.port), digest.hexdigest()
+    blocks = read_blocks(parsed, config.port)
+    if any(block.interfaces for block in blocks):
+        blocks = with_addresses(blocks, addresses_of(config.netns))
+    return blocks, digest.hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,7 @@ class CorefileServer:
         self.live: Live | None = None
         self.reload_failed = 0
         self.draining = False
+        self._was_ready = False
         self._digest = ""
         self._successor = successor
         self._sockets = SocketSource(config.netns, successor)
@@ -160,7 +165,9 @@ class CorefileServer:
             config = block.kubernetes
             if config is None or config in self._clusters:
                 continue
-            own = tuple(each for each in block.bind if not each.is_unspecified)
+            own = tuple(each for each in block.bind if not each.is_unspecified) or reachable(
+                addresses_of(self.config.netns)
+            )
             names = ClusterNames(config, own)
             self._following[config] = self._loop.create_task(self._run(names, self._api(config)))
             self._clusters[config] = names
@@ -206,7 +213,10 @@ class CorefileServer:
         return HTTPStatus.OK, "OK"
 
     def _ready(self) -> tuple[HTTPStatus, str]:
-        waiting = [] if all(each.synced.is_set() for each in self._clusters.values()) else ["kubernetes"]
+        synced = all(each.synced.is_set() for each in self._clusters.values())
+        self._was_ready = self._was_ready or synced
+        stays = self._was_ready and any(block.ready_once for block in (self.live.blocks if self.live else ()))
+        waiting = [] if synced or stays else ["kubernetes"]
         waiting += ["lameduck"] if self.draining else []
         if waiting:
             return HTTPStatus.SERVICE_UNAVAILABLE, ",".join(waiting)

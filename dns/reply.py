@@ -104,7 +104,7 @@ def opt_record(edns: Edns | None, rcode: int = 0, options: bytes = b"") -> bytes
 
 def _rotated(rrset: RRset, draw: Draw) -> RRset:
     """Return a set of addresses with another one in front, so that clients that take the first spread out."""
-    if len(rrset.contents) < 2 or rrset.rtype not in (RType.A, RType.AAAA):
+    if len(rrset.contents) < 2 or rrset.rtype not in (RType.A, RType.AAAA, RType.MX):
         return rrset
     first = draw(len(rrset.contents))
     contents = rrset.contents[first:] + rrset.contents[:first]

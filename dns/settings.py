@@ -147,6 +147,8 @@ class Block:
     port: int
     file: str = ""
     bind: tuple[IPAddress, ...] = ()
+    interfaces: tuple[str, ...] = ()  # more to bind: all addresses of these
+    bind_except: frozenset[str] = frozenset()
     kubernetes: Kubernetes | None = None
     forwards: tuple[ForwardTo, ...] = ()
     cache: CacheConfig | None = None
@@ -154,6 +156,8 @@ class Block:
     health: Listen | None = None
     lameduck_s: float = 0.0
     ready: Listen | None = None
+    ready_once: bool = False  # who was ready stays so
+    root: str = ""  # relative paths begin here
     prometheus: Listen | None = None
     reload_s: float = 0.0  # 0: never
     reload_jitter_s: float = 0.0

@@ -9,6 +9,7 @@ Source: the plugins' manual pages of CoreDNS.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from posixpath import join
 
 from dns import names
 from dns.corefile import Directive, ServerBlock
@@ -32,6 +33,7 @@ from dns.plugins.serving import (
     read_prometheus,
     read_ready,
     read_reload,
+    read_root,
     read_tls,
     read_view,
 )
@@ -80,7 +82,22 @@ def _of_server_block(parsed: ServerBlock, port: int) -> Iterator[Block]:
             block = _with(block, directive)
         if block.scheme == "tls" and block.tls is None:
             raise InvalidInput(f"{parsed.where}: tls://: needs the plugin tls with a certificate and its key")
+        block = _rooted(block)
         yield replace(block, seen=frozenset(directive.name for directive in parsed.directives))
+
+
+def _rooted(block: Block) -> Block:
+    """Return the block with the directory of ``root`` before relative paths."""
+    if not block.root:
+        return block
+    files = tuple(replace(each, path=join(block.root, each.path)) for each in block.files)
+    directories = tuple(
+        replace(each, directory=join(block.root, each.directory)) for each in block.directories
+    )
+    hosts = block.hosts
+    if hosts and hosts.file:
+        hosts = replace(hosts, file=join(block.root, hosts.file))
+    return replace(block, files=files, directories=directories, hosts=hosts)
 
 
 _PORTS = {"tls": 853, "https": 443}
@@ -126,6 +143,7 @@ _READERS: Mapping[str, Callable[[Block, Directive], Block]] = {
     "autopath": read_autopath,
     "bind": read_bind,
     "bufsize": read_bufsize,
+    "cancel": flag(""),  # no query waits longer than its clients do
     "cache": read_cache,
     "chaos": read_chaos,
     "debug": flag(""),  # --verbose decides what is said
@@ -148,6 +166,7 @@ _READERS: Mapping[str, Callable[[Block, Directive], Block]] = {
     "ready": read_ready,
     "reload": read_reload,
     "rewrite": read_rewrite,
+    "root": read_root,
     "template": read_template,
     "tls": read_tls,
     "transfer": read_transfer,
@@ -158,7 +177,6 @@ DONE = frozenset(_READERS)
 NOT_YET = frozenset(
     (
         "azure",
-        "cancel",
         "clouddns",
         "dnssec",
         "dnstap",
@@ -173,7 +191,6 @@ NOT_YET = frozenset(
         "nomad",
         "pprof",
         "quic",
-        "root",
         "route53",
         "secondary",
         "sign",

@@ -3,6 +3,7 @@
 Source: the plugins' manual pages of CoreDNS.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import ip_address
@@ -40,10 +41,18 @@ def read_health(block: Block, directive: Directive) -> Block:
 
 
 def read_ready(block: Block, directive: Directive) -> Block:
+    """Return the block that says whether it is ready. Raises InvalidInput."""
+    once = False
     for option in directive.options:
         if option.name != "monitor" or option.args not in (("continuously",), ("until-ready",)):
             raise unknown_option(option, "ready", ("monitor",))
-    return replace(block, ready=listen_at(directive, 8181, everywhere=True))
+        once = option.args == ("until-ready",)
+    return replace(block, ready=listen_at(directive, 8181, everywhere=True), ready_once=once)
+
+
+def read_root(block: Block, directive: Directive) -> Block:
+    nothing_more(directive, args=1)
+    return replace(block, root=one_value(directive))
 
 
 def read_prometheus(block: Block, directive: Directive) -> Block:
@@ -76,10 +85,28 @@ def read_bind(block: Block, directive: Directive) -> Block:
             raise unknown_option(option, "bind", ("except",))
         excepted |= frozenset(option.args)
     wanted = [text for text in directive.args if text not in excepted]
+    addresses = tuple(ip_address(text) for text in wanted if _is_address(text))
+    ifnames = tuple(text for text in wanted if not _is_address(text))
+    for ifname in ifnames:
+        if not _IFNAME.fullmatch(ifname):
+            raise directive.wrong(f"{ifname!r} is neither an address nor an interface")
+    return replace(
+        block,
+        bind=block.bind + addresses,
+        interfaces=block.interfaces + ifnames,
+        bind_except=block.bind_except | excepted,
+    )
+
+
+_IFNAME = re.compile(r"[^\s/:.][^\s/:]{0,14}")  # as the kernel has them
+
+
+def _is_address(text: str) -> bool:
     try:
-        return replace(block, bind=block.bind + tuple(ip_address(text) for text in wanted))
-    except ValueError as error:
-        raise directive.wrong(f"{error}; interface names are not done yet") from error
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def read_bufsize(block: Block, directive: Directive) -> Block:

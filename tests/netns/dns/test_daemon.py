@@ -109,7 +109,7 @@ async def until_ready(world: World) -> None:
             await asyncio.sleep(0.01)
 
 
-def test_P_a_corefile_serves_the_cluster_the_world_and_the_pages(world: World, tmp_path: Path) -> None:
+def test_P2_P3_P4_a_corefile_serves_the_cluster_the_world_and_the_pages(world: World, tmp_path: Path) -> None:
     async def case() -> None:
         with Upstream(world, plainly) as upstream:
             async with serving(world, tmp_path / "Corefile"):

@@ -180,7 +180,7 @@ def test_D7_a_zone_file_that_is_wrong_is_an_error_with_its_line(world: World, tm
     on(case)
 
 
-def test_log_tells_queries_and_errors_tell_failures_together(
+def test_P1_errors_tell_failures_together_and_log_tells_queries(
     world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     lines = ("log . {\n class denial\n}", 'errors {\n consolidate 1s "no upstream .*" warning\n}')

@@ -13,7 +13,7 @@ from kubenet.kernel import run
 from kubenet.model.objects import Json
 from kubenet.model.resources import ENDPOINTSLICES
 from tests.netns.dns.test_daemon import cluster, page, until_ready
-from tests.netns.dns.world import CLIENT, SERVER6, WEB, ZONE, World, ask, on
+from tests.netns.dns.world import CLIENT, SERVER, SERVER6, WEB, ZONE, World, ask, on
 
 pytestmark = pytest.mark.netns
 
@@ -72,7 +72,9 @@ def test_P_kubeadms_corefile_is_served_by_nobody(world: World, directory: Path) 
                 assert (await ask(world, server=SERVER6)).rdata == ["10.96.1.1"]
                 pointer = await ask(world, "1.1.96.10.in-addr.arpa", 12)
                 assert pointer.rdata == [f"{WEB}."]
-                assert (await ask(world, ZONE, 2)).rdata == [f"ns.dns.{ZONE}."]
+                servers = await ask(world, ZONE, 2)
+                assert servers.rdata == [f"ns.dns.{ZONE}."]
+                assert any(line.endswith(f" A {SERVER}") for line in servers.additional)
                 assert (await page(world, 8080, "/health")) == (200, "OK")
                 assert "coredns_dns_requests_total" in (await page(world, 9153, "/metrics"))[1]
                 status = Path(f"/proc/{child.pid}/status").read_text()

@@ -12,6 +12,7 @@ from dns import names
 from dns.corefile import read_corefile
 from dns.forward import Upstream
 from dns.health import Policy
+from dns.interfaces import with_addresses
 from dns.plugins.registry import DONE, NOT_YET, read_blocks
 from dns.settings import Block, Listen
 from dns.zone import PodsMode
@@ -96,6 +97,92 @@ def test_snippets_files_and_variables_are_put_in() -> None:
         (["b.org."], 53),
     ]
     assert (found[0].errors, found[0].bufsize) == (True, 600)
+
+
+def test_a_snippet_takes_arguments() -> None:
+    (block,) = blocks("(up) {\n forward {args[0]} {args.1}\n}\n. {\n import up example.org 192.0.2.1\n}")
+    assert (block.forwards[0].zone, block.forwards[0].servers) == (
+        names.from_text("example.org"),
+        (Upstream(ip_address("192.0.2.1")),),
+    )
+    with pytest.raises(InvalidInput, match=r"^Corefile:5: import: Corefile:2 wants argument 1, 1 given"):
+        blocks("(up) {\n forward {args[0]} {args.1}\n}\n. {\n import up x\n}")
+
+
+def test_root_is_the_directory_of_relative_paths() -> None:
+    (block,) = blocks(". {\n file db.x x.org\n file /abs/db y.org\n hosts my.hosts\n root /etc/coredns\n}")
+    assert [each.path for each in block.files] == ["/etc/coredns/db.x", "/abs/db"]
+    assert block.hosts is not None
+    assert block.hosts.file == "/etc/coredns/my.hosts"
+
+
+def test_bind_takes_addresses_and_interfaces() -> None:
+    (block,) = blocks(". {\n bind 192.0.2.1 eth0 {\n  except 192.0.2.7\n }\n}")
+    held = {"eth0": (ip_address("192.0.2.7"), ip_address("192.0.2.8"), ip_address("fe80::1"))}
+    (bound,) = with_addresses((block,), held)
+    assert bound.bind == (ip_address("192.0.2.1"), ip_address("192.0.2.8"))
+    with pytest.raises(InvalidInput, match="eth0 is neither an address nor an interface"):
+        with_addresses((block,), {"lo": (ip_address("127.0.0.1"),)})
+
+
+def test_forward_says_all_it_can() -> None:
+    (block,) = blocks(
+        """. {
+        forward . 192.0.2.1 /etc/resolv.conf {
+            prefer_udp
+            expire 20s
+            max_idle_conns 5
+            health_check 1s no_rec domain example.org
+            next NXDOMAIN REFUSED
+            next_on_nodata
+        }
+    }"""
+    )
+    (to,) = block.forwards
+    assert (to.prefer_udp, to.expire_s, to.max_idle) == (True, 20.0, 5)
+    assert (to.health_check_s, to.health_check_recurse) == (1.0, False)
+    assert to.health_check_domain == names.from_text("example.org")
+    assert (to.next_on, to.next_on_nodata) == (frozenset((3, 5)), True)
+
+
+@pytest.mark.parametrize(
+    ("option", "advice"),
+    [("polcy random", "policy"), ("max_fail 3", "max_fails"), ("health_chek 1s", "health_check")],
+)
+def test_a_word_that_is_nearly_one_is_answered_with_it(option: str, advice: str) -> None:
+    with pytest.raises(InvalidInput) as error:
+        blocks(f". {{\n forward . 192.0.2.1 {{\n {option}\n }}\n}}")
+    assert error.value.next_step == f"did you mean {advice}?"
+    with pytest.raises(InvalidInput) as error:
+        blocks(". {\n kuberntes cluster.local\n}")
+    assert error.value.next_step == "did you mean kubernetes?"
+
+
+def test_A17_names_of_other_clusters_and_of_zones_are_refused_clearly() -> None:
+    for option in ("multicluster clusterset.local", "zonal prefer"):
+        with pytest.raises(InvalidInput, match=r"^Corefile:3: .* not done yet"):
+            blocks(f". {{\n kubernetes cluster.local {{\n {option}\n }}\n}}")
+
+
+def test_A18_the_old_option_transfer_says_where_it_went() -> None:
+    with pytest.raises(InvalidInput, match="plugin of its own; write 'transfer"):
+        blocks(". {\n kubernetes cluster.local {\n transfer to *\n }\n}")
+
+
+def test_P1_errors_says_which_are_told_together() -> None:
+    (block,) = blocks(
+        '. {\n errors {\n consolidate 5m ".* timeout$" warning\n consolidate 30s "^Failed"\n }\n}'
+    )
+    rules = [(each.every_s, each.pattern, each.level) for each in block.consolidations]
+    assert rules == [(300.0, ".* timeout$", "warning"), (30.0, "^Failed", "error")]
+
+
+def test_P3_ready_may_stay_once_it_was() -> None:
+    text = ". {{\n ready {{\n  monitor {}\n }}\n}}"
+    assert [blocks(text.format(each))[0].ready_once for each in ("until-ready", "continuously")] == [
+        True,
+        False,
+    ]
 
 
 def test_a_quoted_word_may_hold_anything() -> None:

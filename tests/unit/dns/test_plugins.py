@@ -8,7 +8,7 @@ from dns import names
 from dns.plugins.querylog import Told, line_of
 from dns.relay import read_reply
 from dns.respond import Forwarding
-from dns.site import Site
+from dns.site import Part, Site
 from dns.wire import QR, RA, Query, RType, option, read_query
 from dns.zone import PodsMode
 from kubenet.errors import InvalidInput
@@ -487,3 +487,41 @@ def test_A10_an_external_name_finds_what_other_plugins_know() -> None:
     cluster = Cluster(external("demo/out", "db.corp"), endpoint_slice("demo/x", "x", endpoint("10.0.0.1")))
     asked = site(block("hosts {\n 192.0.2.5 db.corp\n fallthrough\n}", KUBERNETES), cluster)
     assert rdata(asked, f"out.demo.svc.{ZONE}") == ["db.corp.", "192.0.2.5"]
+
+
+# loadbalance, and the order of plugins
+
+
+def test_P10_addresses_and_mail_exchangers_are_turned_and_aliases_stay_first() -> None:
+    turns = iter(range(100))
+    cluster = Cluster(
+        service("demo/db", "None"),
+        endpoint_slice("demo/db-1", "db", endpoint("10.0.0.1"), endpoint("10.0.0.2"), endpoint("10.0.0.3")),
+        external("demo/out", f"db.demo.svc.{ZONE}"),
+    )
+    (parsed,) = blocks(block("loadbalance round_robin", KUBERNETES))
+    part = Part(parsed, cluster.feed.zone, lambda count: next(turns) % count)
+    asked = Site(53, [part])
+    firsts = set()
+    for _ in range(6):
+        reply = asked.respond(query(f"out.demo.svc.{ZONE}"), stream=False, client="192.0.2.9")
+        assert isinstance(reply, bytes)
+        alias, *addresses = seen(reply).rdata
+        assert alias == f"db.demo.svc.{ZONE}."
+        assert sorted(addresses) == ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
+        firsts.add(addresses[0])
+    assert len(firsts) == 3
+
+
+def test_P_the_order_of_plugins_is_fixed_whatever_the_order_in_the_file() -> None:
+    lines = [
+        KUBERNETES,
+        "forward . 192.0.2.1",
+        f"hosts {{\n 192.0.2.1 {WEB}\n fallthrough\n}}",
+        f'template IN A {ZONE} {{\n match ^web\n answer "{{{{ .Name }}}} A 192.0.2.2"\n fallthrough\n}}',
+        f"rewrite name alias.org {WEB}",
+    ]
+    for order in (lines, lines[::-1]):
+        assert rdata(site(block(*order)), "alias.org") == ["192.0.2.2"]
+        rest = site(block(*(line for line in order if "template" not in line)))
+        assert rdata(rest, "alias.org") == ["192.0.2.1"]
