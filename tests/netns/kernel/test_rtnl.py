@@ -103,7 +103,7 @@ def test_applying_twice_says_nothing_to_the_kernel(other_netns: NetNs, rtnl: Rtn
     assert change == nothing_to_do()
     rtnl.close()
     rtnl.apply(change)  # a single word would fail: the connection is closed
-    with pytest.raises(OSError, match="Bad file descriptor"):
+    with pytest.raises(NetlinkError, match="Bad file descriptor"):
         rtnl.observe()
 
 
