@@ -29,6 +29,8 @@ from cni.spec import CniError
 from cni.verbs import Plugin
 from cni.vitals import Vitals
 from cni.wires import KernelWires
+from ipam.pool import NO_RULES
+from ipam.sticky import StickyFile
 from ipam.store import RecordStore
 from kubenet.client.cache import Change
 from kubenet.client.informer import Informer
@@ -74,6 +76,7 @@ class AgentConfig:
     strict_delete: bool = False  # answer a DEL only when the link is gone
     workers: int = 8
     cache_dir: Path = CACHE
+    sticky_path: Path | None = None  # on a disk: the addresses that pods keep; None keeps them in memory
     settings_path: Path | None = None  # may change while the agent runs: see cni.settings
     publish: bool = True  # tell of the tunnel end, and that there is a network, in the Node object
 
@@ -103,7 +106,11 @@ class NodeAgent:
             publisher = KernelPublisher(config.netns, bridged=config.wiring is Wiring.BRIDGE)
             undo.callback(publisher.close)
             self.attachments = Attachments(
-                store, lambda: KernelWires(config.netns), publisher, strict_delete=config.strict_delete
+                store,
+                lambda: KernelWires(config.netns),
+                publisher,
+                strict_delete=config.strict_delete,
+                sticky=StickyFile(config.sticky_path),
             )
             undo.callback(self.attachments.close)
             self.vitals.attachments = lambda: len(self.attachments.records)
@@ -114,6 +121,7 @@ class NodeAgent:
             undo.callback(self._network.close)
             self._reaper = ThreadPoolExecutor(1, thread_name_prefix="cni-reaper")
             self._pod_cidrs: tuple[IPNetwork, ...] = ()
+            self._rules = NO_RULES
             self._mtu = 0  # that the pods have
             self._acting = Lock()  # a thread whose task was cancelled goes on; ``stop`` waits for it
             self._stopped = False
@@ -152,11 +160,12 @@ class NodeAgent:
             self._wire(own, wiring)
 
     def _wire(self, own: NodeNet, wiring: PodWiring) -> None:
-        if own.pod_cidrs == self._pod_cidrs:
+        rules = self._network.pool_rules
+        if (own.pod_cidrs, rules) == (self._pod_cidrs, self._rules):
             self.attachments.rewire(wiring)
         else:
-            self.attachments.open(own.pod_cidrs, wiring)
-            self._pod_cidrs = own.pod_cidrs
+            self.attachments.open(own.pod_cidrs, wiring, rules)
+            self._pod_cidrs, self._rules = own.pod_cidrs, rules
             log.info("cni: %s adds pods of %s", own.name, ", ".join(str(cidr) for cidr in own.pod_cidrs))
         if wiring.mtu != self._mtu:
             self.attachments.follow_mtu()

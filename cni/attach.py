@@ -28,7 +28,9 @@ from cni.told import as_told
 from cni.whereabouts import may_live, netns_of
 from cni.wires import Wires
 from ipam.ledger import Ledger
+from ipam.pool import NO_RULES, AddressTaken, PoolRules
 from ipam.record import AllocationRecord, Phase, Stored
+from ipam.sticky import StickyFile
 from ipam.store import RecordStore, StoreFailed
 from kubenet.errors import KubenetError
 from kubenet.kernel.netns import NetNs
@@ -53,11 +55,14 @@ class Attachments:
         publisher: Publisher,
         *,
         strict_delete: bool = False,
+        sticky: StickyFile | None = None,
     ) -> None:
         self._store = store
         self._connect = connect
         self._publisher = publisher
         self._strict_delete = strict_delete
+        self._sticky = sticky or StickyFile(None)
+        self._sticky_lock = Lock()  # of the file: taken before the ledger's
         self._ledger = Ledger()
         self._guard = Lock()  # of the ledger
         self._busy = KeyedLocks()
@@ -70,6 +75,8 @@ class Attachments:
 
         Raises StateLost, StoreFailed, NetlinkError.
         """
+        for pod, addresses in self._sticky.read().items():
+            self._ledger.keep(pod, addresses)
         stored, unreadable = self._store.load()
         with self._wires() as wires:
             node = wires.node()
@@ -91,10 +98,10 @@ class Attachments:
             self._ledger.adopt(record, Phase.ATTACHED)
         log.info("cni: %d pods taken over, %d undone", len(found.kept) + len(found.found), len(found.undone))
 
-    def open(self, ranges: Iterable[IPNetwork], wiring: PodWiring) -> None:
+    def open(self, ranges: Iterable[IPNetwork], wiring: PodWiring, rules: PoolRules = NO_RULES) -> None:
         """Add pods from now on: addresses of ``ranges``, wired so. Raises InvalidInput for a small range."""
         with self._guard:
-            self._ledger.open(ranges)
+            self._ledger.open(ranges, rules)
             self._wiring = wiring
 
     def rewire(self, wiring: PodWiring) -> None:
@@ -138,8 +145,8 @@ class Attachments:
         with self._guard:
             if self._wiring is None or not self._ledger.pools:
                 return "the node has no pod range yet"
-            full = [pool for pool in self._ledger.pools if pool.exhausted]
-            return f"{full[0].network}: all {full[0].usable} addresses are in use" if full else ""
+            full = self._ledger.exhausted
+            return f"{full.network}: all {full.usable} addresses are in use" if full else ""
 
     def add(self, request: Request, netns: NetNs, deliver: Callable[[PodNet], None]) -> None:
         """Wire the pod and ``deliver`` what was made; if that raises too, nothing stays.
@@ -231,8 +238,16 @@ class Attachments:
         if failed:
             raise CniError(Code.GC_INCOMPLETE, f"{len(failed)} attachments remain", "; ".join(failed))
 
-    def sweep(self, now_ns: int) -> None:
-        """Let go what is provably dead: neither the pod's link nor its namespace is there.
+    def dead(self, now_ns: int) -> list[AllocationRecord]:
+        """Return what is provably dead: neither the pod's link nor its namespace is there."""
+        records = self.records
+        with self._wires() as wires:
+            ifnames = set(wires.node().links)
+        alive = {record.netns_inode for record in records if may_live(record)}
+        return gc.vanished(records, ifnames, alive, now_ns)
+
+    def sweep(self, now_ns: int) -> list[AllocationRecord]:
+        """Let go what is dead, and return it.
 
         What somebody has changed of the ports of pods is put right, and what could not be taken away yet is
         tried once more.
@@ -242,12 +257,10 @@ class Attachments:
             dying = self._ledger.in_phase(Phase.DYING)
         for record in dying:
             self.reaper.put(record.host_ifname)
-        records = self.records
-        with self._wires() as wires:
-            ifnames = set(wires.node().links)
-        alive = {record.netns_inode for record in records if may_live(record)}
-        for record, error in self._delete_all(gc.vanished(records, ifnames, alive, now_ns), "pod vanished"):
+        dead = self.dead(now_ns)
+        for record, error in self._delete_all(dead, "pod vanished"):
             log.warning("cni: %s cannot be let go: %s", record.label, error)
+        return dead
 
     def close(self) -> None:
         """Close the connections to the kernel. No thread may be busy any more."""
@@ -284,8 +297,41 @@ class Attachments:
             request.mac or "",
             request.mtu,
         )
+        if not (request.sticky and request.pod):
+            with self._guard:
+                return self._ledger.reserve(blank, request.addresses, time.monotonic())
+        with self._sticky_lock:
+            return self._reserve_for_long(blank, request)
+
+    def _reserve_for_long(self, blank: AllocationRecord, request: Request) -> AllocationRecord:
         with self._guard:
-            return self._ledger.reserve(blank, request.addresses)
+            kept = self._ledger.kept_for(request.pod)
+            try:
+                record = self._ledger.reserve(blank, request.addresses or kept, time.monotonic())
+            except AddressTaken as error:
+                if request.addresses:
+                    raise
+                raise CniError(Code.TRY_AGAIN, f"{error}: the pod before has it still") from error
+            self._ledger.keep(request.pod, record.addresses)
+            everything = self._ledger.kept
+        if kept != record.addresses:
+            try:
+                self._sticky.write(everything)
+            except BaseException:
+                with self._guard:
+                    self._ledger.free(record.host_ifname)
+                    self._ledger.let_go(request.pod)
+                raise
+        return record
+
+    def release(self, pod: str) -> bool:
+        """Keep no address for the pod any more; return whether one was. Raises StoreFailed."""
+        with self._sticky_lock:
+            with self._guard:
+                kept = {name: addresses for name, addresses in self._ledger.kept.items() if name != pod}
+            self._sticky.write(kept)
+            with self._guard:
+                return self._ledger.let_go(pod, time.monotonic())
 
     def _make(self, wires: Wires, pod: PodNet, netns: NetNs) -> None:
         try:
@@ -352,7 +398,7 @@ class Attachments:
             log.warning("cni: %s keeps its addresses: %s", name, error)
             return
         with self._guard:
-            self._ledger.free(name)
+            self._ledger.free(name, time.monotonic())
 
     def _attached(self, name: str, request: Request) -> AllocationRecord:
         entry = self._entry(name)

@@ -28,6 +28,9 @@ _KNOWN_ARGS = frozenset(
         "K8S_POD_INFRA_CONTAINER_ID",
     }
 )
+ANNOTATIONS = "io.kubernetes.cri.pod-annotations"  # the capability by which runtimes tell them
+ADDRESSES = "kubenet.dev/addresses"  # to have these: one of a family, with commas between
+STICKY = "kubenet.dev/sticky-address"  # "true": whoever has the pod's name next has its addresses
 _SMALLEST_MTU = 68  # RFC 791: every IPv4 link carries a datagram of 68 bytes
 _LARGEST_MTU = 65535
 _LARGEST_PORT = 65535
@@ -90,6 +93,7 @@ class _Wishes(msgspec.Struct, frozen=True):
     port_mappings: tuple[_PortMapping, ...] = msgspec.field(name="portMappings", default=())
     bandwidth: _Bandwidth = _Bandwidth()
     dns: _Dns = _Dns()
+    annotations: dict[str, str] = msgspec.field(name=ANNOTATIONS, default={})
     ip_ranges: tuple[object, ...] = msgspec.field(name="ipRanges", default=())
 
 
@@ -168,7 +172,13 @@ def with_config(request: Request, config: Config, environment: Mapping[str, str]
         role=role,
         routes=_routes(config.ipam.routes) if role is Role.IPAM else (),
         mtu=config.mtu,
-        addresses=_addresses(wished.ips or argued.ips or tuple(filter(None, [extra.get("IP", "")]))),
+        addresses=_addresses(
+            wished.ips
+            or argued.ips
+            or _words(extra.get("IP", ""))
+            or _words(wished.annotations.get(ADDRESSES, ""))
+        ),
+        sticky=is_true(wished.annotations.get(STICKY, "")),
         mac=_mac(wished.mac or argued.mac or extra.get("MAC", "")),
         host_ports=_host_ports(wished.port_mappings or argued.port_mappings),
         bandwidth=_bandwidth(wished.bandwidth),
@@ -223,6 +233,10 @@ def _cni_args(text: str) -> dict[str, str]:
             "IgnoreUnknown=1 allows keys that the plugin does not know",
         )
     return args
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.replace(",", " ").split())
 
 
 def _addresses(texts: tuple[str, ...]) -> tuple[IPAddress, ...]:

@@ -30,7 +30,14 @@ LOOPBACK = "loopback"  # containerd needs one; another that is there is left alo
 CONFLIST = "10-kubenet.conflist"  # runtimes take the first in the order of names
 NETWORK = "kubenet"
 _SUFFIXES = (".conflist", ".conf", ".json")  # what runtimes look at
-CAPABILITIES = ("bandwidth", "ips", "mac", "portMappings")  # what runtimes may put into runtimeConfig
+CAPABILITIES = (
+    "bandwidth",
+    "dns",
+    "io.kubernetes.cri.pod-annotations",
+    "ips",
+    "mac",
+    "portMappings",
+)  # what runtimes may put into runtimeConfig
 IN_A_POD = "KUBERNETES_SERVICE_HOST"  # set by every kubelet in every container
 CACHE = Path("/var/cache/kubenet")
 

@@ -23,7 +23,7 @@ from cni.peer_guard import PeerGuard
 from cni.plan import Bridge, PodWiring, Wiring, bridge_state
 from cni.settings import DirectRouting, Settings
 from cni.settings_file import SettingsFile
-from ipam.pool import Pool
+from ipam.pool import NO_RULES, Pool
 from kubenet.errors import KubenetError, NotFound
 from kubenet.kernel import codec, iptables, sysctl
 from kubenet.kernel.dump import Dump, Imprint
@@ -97,6 +97,7 @@ class NodeNetwork:
         self._silent: dict[IPAddress, float] = {}
         self._guard = PeerGuard(config.netns)
         self.underlay_ifname = config.underlay_ifname  # found at a sync if nobody named it
+        self.pool_rules = NO_RULES  # as the file said at the last sync
         self._book = Book(config.book_path)
         self._filtered: Surroundings | None = None
         self._filter_due_s = 0.0
@@ -111,6 +112,7 @@ class NodeNetwork:
         bridge = bridge_for(own) if self._config.wiring is Wiring.BRIDGE else None
         wiring = PodWiring(pod_mtu(tunnel, own), bridge)
         settings = self._settings.current()
+        self.pool_rules = settings.pool_rules
         wish = self._wished(own, peers, tunnel, self._direct(dump, peers, settings))
         self._write(dump, wish)
         self._forward(own)

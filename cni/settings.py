@@ -2,6 +2,8 @@
 
     nonMasqueradeCIDRs: [192.168.0.0/16, fd12::/16]   # reached with the pod's own address
     directRouting: auto                               # off (default), on, auto
+    excludedCIDRs: [10.244.0.0/28]                    # no pod gets these addresses
+    addressCooldownSeconds: 30                        # so long an address rests, also if others wait for it
 
 The first key is that of ip-masq-agent, whose files so serve as they are; keys of it that we do not know are
 ignored.
@@ -10,10 +12,12 @@ ignored.
 from dataclasses import dataclass
 from enum import Enum
 from ipaddress import ip_network
+from typing import Annotated
 
 import msgspec
 import yaml
 
+from ipam.pool import NO_RULES, PoolRules
 from kubenet.errors import InvalidInput
 from kubenet.model.links import IPNetwork
 
@@ -32,11 +36,14 @@ class Settings:
 
     non_masquerade_cidrs: tuple[IPNetwork, ...] = ()
     direct_routing: DirectRouting = DirectRouting.OFF
+    pool_rules: PoolRules = NO_RULES
 
 
 class _File(msgspec.Struct, frozen=True, rename="camel"):
     non_masquerade_cidrs: tuple[str, ...] = msgspec.field(name="nonMasqueradeCIDRs", default=())
     direct_routing: str | bool = "off"  # YAML 1.1 takes "on" and "off" for truth values
+    excluded_cidrs: tuple[str, ...] = msgspec.field(name="excludedCIDRs", default=())
+    address_cooldown_seconds: Annotated[float, msgspec.Meta(ge=0)] = 0.0
 
 
 def read_settings(content: str, subject: str) -> Settings:
@@ -44,7 +51,9 @@ def read_settings(content: str, subject: str) -> Settings:
     try:
         file = msgspec.convert(yaml.safe_load(content) or {}, _File)
         cidrs = tuple(ip_network(cidr) for cidr in file.non_masquerade_cidrs)
-        return Settings(cidrs, _direct(file.direct_routing))
+        excluded = tuple(ip_network(cidr) for cidr in file.excluded_cidrs)
+        rules = PoolRules(excluded, file.address_cooldown_seconds)
+        return Settings(cidrs, _direct(file.direct_routing), rules)
     except (yaml.YAMLError, msgspec.ValidationError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise InvalidInput(

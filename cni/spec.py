@@ -118,6 +118,7 @@ class Request:
     prev_result: Mapping[str, object] | None = None
     valid: frozenset[Attachment] = frozenset()  # GC: all but these go
     dns: Dns = NO_DNS
+    sticky: bool = False  # the pod's name is to have these addresses again
     role: Role = Role.PLUGIN  # of ADD and CHECK; the others need not know
 
     @property

@@ -23,6 +23,8 @@ from kubenet.kernel.netns import NetNs
 
 log = logging.getLogger(__name__)
 
+ORDER, POD = "KUBENET_ORDER", "KUBENET_POD"  # variables that no shim passes on
+
 _CODES: tuple[tuple[type[KubenetError], Code], ...] = (
     (PoolExhausted, Code.TRY_AGAIN),
     (TimedOut, Code.TRY_AGAIN),
@@ -70,6 +72,9 @@ class Plugin:
         """Do what is asked and answer. Raises CallerGone; nothing has then been added."""
         stdin = b""
         try:
+            if word := caller.environment.get(ORDER):
+                self._obey(word, caller)
+                return
             stdin = _configuration(caller)
             request = parse(caller.environment, stdin)
             self._acts[request.command](request, caller)
@@ -85,6 +90,23 @@ class Plugin:
         request = parse(environment, b"")
         if request.command is Command.DEL:
             self._attachments.delete(request, asked_ns)
+
+    def _obey(self, word: str, caller: Caller) -> None:
+        """Do what is no verb of CNI: ``kubenet ipam`` asks for it."""
+        match word:
+            case "gc":
+                freed = self._attachments.sweep(time.time_ns())
+            case "gc-dry-run":
+                freed = self._attachments.dead(time.time_ns())
+            case "release":
+                pod = caller.environment.get(POD, "")
+                if not self._attachments.release(pod):
+                    raise NotFound(f"{pod}: no address is kept for such a pod", "write namespace/name")
+                freed = []
+            case _:
+                raise CniError(Code.INVALID_ENVIRONMENT, f"{ORDER} {word!r} is unknown")
+        lines = (f"{record.label}  {', '.join(map(str, record.addresses))}\n" for record in freed)
+        caller.answer("".join(lines).encode(), 0)
 
     def _add(self, request: Request, caller: Caller) -> None:
         def answer(result: Result, before: Mapping[str, object] | None = request.prev_result) -> None:

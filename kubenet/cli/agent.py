@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 RUN = Path("/run/kubenet")
+STICKY = Path("/var/lib/kubenet/sticky.json")
 
 
 @click.command()
@@ -25,6 +26,10 @@ RUN = Path("/run/kubenet")
 @click.option("--node-name", required=True, envvar="NODE_NAME", help="The Node object. [env: NODE_NAME]")
 @click.option("--socket", "socket_path", type=Path, default=RUN / "cni.sock", show_default=True)
 @click.option("--state-dir", type=Path, default=RUN, show_default=True, help="Must be on a tmpfs.")
+@click.option(
+    "--sticky-file", "sticky_path", type=Path, default=STICKY, show_default=True,
+    help="The addresses that pods keep by annotation; on a disk.",
+)  # fmt: skip
 @click.option(
     "--wiring", type=click.Choice(["routed", "bridge"]), default="routed", show_default=True,
     help="How pods hang on the node.",
@@ -51,6 +56,7 @@ def agent(
     node_name: str,
     socket_path: Path,
     state_dir: Path,
+    sticky_path: Path,
     wiring: str,
     cluster_cidrs: tuple[str, ...],
     service_cidrs: tuple[str, ...],
@@ -82,6 +88,7 @@ def agent(
             netns=netns,
             socket_path=socket_path,
             state_dir=state_dir,
+            sticky_path=sticky_path,
             bin_dir=bin_dir,
             conf_dir=conf_dir,
             cluster_cidrs=tuple(_parsed(ip_network, cidr, "--cluster-cidr") for cidr in cluster_cidrs),

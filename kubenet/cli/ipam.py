@@ -13,6 +13,11 @@ _state_dir = click.option(
 )
 
 
+_socket = click.option(
+    "--socket", "socket_path", type=Path, default=Path("/run/kubenet/cni.sock"), show_default=True
+)
+
+
 @click.group()
 def ipam() -> None:
     """Who holds which address on this node."""
@@ -54,6 +59,35 @@ def audit(state_dir: Path, netns: Path | None) -> None:
     print(f"{len(stored)} attachments, {len(found)} findings")
     if found:
         sys.exit(1)
+
+
+@ipam.command()
+@click.option("--dry-run", is_flag=True, help="Only print what would be let go.")
+@_socket
+def gc(dry_run: bool, socket_path: Path) -> None:
+    """Let go of addresses whose pods are provably gone, and print them.
+
+    The agent does so by itself every half minute. A pod that began less than a minute ago is never touched.
+    """
+    from cni.order import order
+    from cni.verbs import ORDER
+
+    freed = order(socket_path, {ORDER: "gc-dry-run" if dry_run else "gc"})
+    print(freed, end="")
+    count = len(freed.splitlines())
+    print(f"{count} {'would be let go' if dry_run else 'let go'}")
+
+
+@ipam.command()
+@click.argument("pod", metavar="NAMESPACE/NAME")
+@_socket
+def release(pod: str, socket_path: Path) -> None:
+    """Keep the addresses of a pod no longer that had the annotation kubenet.dev/sticky-address."""
+    from cni.order import order
+    from cni.verbs import ORDER, POD
+
+    order(socket_path, {ORDER: "release", POD: pod})
+    print(f"{pod}: its addresses are anybody's")
 
 
 def _store(state_dir: Path) -> "RecordStore":

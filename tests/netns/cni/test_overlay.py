@@ -496,6 +496,7 @@ def agent_command(node: LabNode, kubeconfig: Path, *more: str) -> list[str]:
         "--node-name": node.net.name,
         "--socket": node.config.socket_path,
         "--state-dir": node.config.state_dir,
+        "--sticky-file": node.directory / "sticky.json",
         "--bin-dir": node.config.bin_dir,
         "--conf-dir": node.config.conf_dir,
         "--cluster-cidr": "10.244.0.0/16",

@@ -40,12 +40,14 @@ class World:
     faults: Faults = field(default_factory=Faults)
     delivered: list[PodNet] = field(default_factory=list)
 
-    def agent(self, faults: Faults | None = None, **settings: bool) -> Attachments:
+    def agent(self, faults: Faults | None = None, *, strict_delete: bool = False) -> Attachments:
         """Start an agent on what is there."""
         self.faults = faults or Faults()
         self.store = FaultyStore(self.directory, self.faults)
         publisher = FakePublisher(self.kernel, self.faults)
-        agent = Attachments(self.store, lambda: FakeWires(self.kernel, self.faults), publisher, **settings)
+        agent = Attachments(
+            self.store, lambda: FakeWires(self.kernel, self.faults), publisher, strict_delete=strict_delete
+        )
         agent.recover()
         agent.open([RANGE], PodWiring(1450))
         return agent

@@ -5,6 +5,7 @@ from ipaddress import ip_network
 import pytest
 
 from cni.settings import DirectRouting, Settings, read_settings
+from ipam.pool import PoolRules
 from kubenet.errors import InvalidInput
 
 
@@ -20,6 +21,11 @@ from kubenet.errors import InvalidInput
         pytest.param("directRouting: on", Settings((), DirectRouting.ON), id="on, a truth value in YAML"),
         pytest.param('directRouting: "off"', Settings(), id="off as text"),
         pytest.param("directRouting: auto", Settings((), DirectRouting.AUTO), id="auto"),
+        pytest.param(
+            "excludedCIDRs: [10.244.1.0/28]\naddressCooldownSeconds: 7.5",
+            Settings(pool_rules=PoolRules((ip_network("10.244.1.0/28"),), 7.5)),
+            id="addresses",
+        ),
     ],
 )
 def test_a_file_says_what_it_says(content: str, want: Settings) -> None:
@@ -32,6 +38,8 @@ def test_a_file_says_what_it_says(content: str, want: Settings) -> None:
         pytest.param("nonMasqueradeCIDRs: [10.0.0.1/8]", id="a range with host bits"),
         pytest.param("nonMasqueradeCIDRs: 7", id="no list"),
         pytest.param("directRouting: sometimes", id="an unknown word"),
+        pytest.param("addressCooldownSeconds: -1", id="less than no time"),
+        pytest.param("excludedCIDRs: [nothing]", id="no range"),
         pytest.param("- a list", id="no mapping"),
         pytest.param("{", id="no YAML"),
     ],

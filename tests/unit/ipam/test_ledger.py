@@ -99,3 +99,36 @@ class LedgerLaw(RuleBasedStateMachine):
 
 
 test_ledger_law = LedgerLaw.TestCase
+
+
+def test_of_several_ranges_of_a_family_the_first_with_room_counts() -> None:
+    ledger = Ledger()
+    ledger.open([ip_network("10.1.0.0/30"), ip_network("10.2.0.0/30"), ip_network("fd00::/120")])
+    got = [ledger.reserve(AllocationRecord(f"k{n}", ())).addresses for n in range(2)]
+    assert [str(addresses[0]) for addresses in got] == ["10.1.0.2", "10.2.0.2"]
+    assert ledger.exhausted is ledger.pools[0]
+    with pytest.raises(PoolExhausted, match=r"10\.2\.0\.0/30"):
+        ledger.reserve(AllocationRecord("k9", ()))
+    ledger.free("k1")
+    assert ledger.exhausted is None
+    assert str(ledger.reserve(AllocationRecord("k9", ())).addresses[0]) == "10.2.0.2"
+
+
+def test_what_is_kept_for_a_pod_is_no_others_and_survives_a_new_range() -> None:
+    ledger = Ledger()
+    cidr = ip_network("10.1.0.0/29")
+    ledger.open([cidr])
+    ledger.keep("a/db-0", (cidr[4],))
+    with pytest.raises(AddressTaken, match="kept for a/db-0"):
+        ledger.reserve(AllocationRecord("k1", (), pod="a/web"), (cidr[4],))
+    ledger.open([cidr])
+    assert ledger.kept_for("a/db-0") == (cidr[4],)
+    others = [ledger.reserve(AllocationRecord(f"k{n}", ())).addresses[0] for n in range(2, 6)]
+    assert cidr[4] not in others
+    mine = ledger.reserve(AllocationRecord("k1", (), pod="a/db-0"), ledger.kept_for("a/db-0"))
+    assert mine.addresses == (cidr[4],)
+    assert ledger.let_go("a/db-0")
+    assert not ledger.let_go("a/db-0")
+    ledger.open([ip_network("10.9.0.0/29")])
+    ledger.keep("a/db-0", (cidr[4],))
+    assert ledger.kept_for("a/db-0") == ()  # of a range that the node has no more

@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from ipam.pool import AddressTaken, Pool, PoolExhausted
+from ipam.pool import AddressTaken, Pool, PoolExhausted, PoolRules
 from kubenet.errors import InvalidInput
 from kubenet.model.links import IPAddress
 
@@ -53,6 +53,47 @@ def test_of_addresses_given_back_the_one_that_rested_longest_goes_first() -> Non
 def test_a_pool_rebuilt_after_a_restart_goes_on_behind_the_last_address() -> None:
     pool = Pool(RANGE, taken=[RANGE[3]], after=RANGE[4])
     assert last_octets([pool.allocate() for _ in range(4)]) == [5, 6, 2, 4]
+
+
+def test_an_address_rests_as_long_as_the_administrator_says_also_when_it_is_the_last() -> None:
+    pool = Pool(RANGE, rules=PoolRules(cooldown_s=10))
+    for _ in range(5):
+        pool.allocate(0)
+    pool.release(RANGE[4], 100)
+    assert not pool.exhausted
+    with pytest.raises(PoolExhausted, match=r"in use or rest \(1\)"):
+        pool.allocate(109.9)
+    assert pool.allocate(110) == RANGE[4]
+
+
+def test_what_is_excluded_is_handed_out_to_nobody_also_not_on_request() -> None:
+    holes = (IPv4Network("10.244.1.3/32"), IPv4Network("10.244.1.6/31"), IPv4Network("10.99.0.0/16"))
+    pool = Pool(RANGE, after=RANGE[4], rules=PoolRules(holes))
+    assert pool.usable == 3
+    with pytest.raises(AddressTaken, match="not an address that pods"):
+        pool.take(RANGE[3])
+    assert last_octets([pool.allocate() for _ in range(3)]) == [5, 2, 4]
+    assert pool.exhausted
+    with pytest.raises(InvalidInput, match="excluded"):
+        Pool(RANGE, rules=PoolRules((IPv4Network("10.244.0.0/16"),)))
+
+
+def test_a_large_excluded_part_of_a_large_range_costs_nothing() -> None:
+    pool = Pool(ip_network("fd00::/64"), rules=PoolRules((ip_network("fd00::/65"),)))
+    assert str(pool.allocate()) == "fd00::8000:0:0:0"
+
+
+def test_an_address_that_is_kept_goes_to_who_asks_for_it_only() -> None:
+    pool = Pool(RANGE)
+    pool.keep(RANGE[2])
+    assert last_octets([pool.allocate() for _ in range(4)]) == [3, 4, 5, 6]
+    assert pool.exhausted
+    pool.take(RANGE[2])
+    pool.release(RANGE[2])
+    with pytest.raises(PoolExhausted):
+        pool.allocate()
+    pool.let_go(RANGE[2])
+    assert pool.allocate() == RANGE[2]
 
 
 def test_a_wanted_address_is_taken_out_of_its_turn() -> None:
