@@ -10,6 +10,7 @@ only what differs is written. So a restart finds everything in place and touches
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from typing import Protocol
 
@@ -18,6 +19,7 @@ from kubenet.errors import KubenetError
 from kubenet.kernel import iptables
 from kubenet.kernel.netns import NetNs
 from kubenet.model.flavour import Flavour
+from kubenet.kernel.nft_watch import TableWatch, Touched
 from kubenet.model.iptables import Family, Jump, Rule, Table, TableWrite, render_restore
 from kubenet.model.iptables_save import SavedTable, read_rule, read_save, write_between
 from proxy.backend import Applied, StateUnknown
@@ -43,6 +45,23 @@ class Iptables(Protocol):
         """Return how many packets the first rule of a chain has taken. Raises KubenetError."""
         ...
 
+    def heard(self) -> bool:
+        """Return whether somebody else may have changed rules of ours since it was last asked."""
+        ...
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether ``heard`` is known to be true already."""
+        ...
+
+    def fileno(self) -> int:
+        """Return what is readable when there may be something to hear; -1 where nothing ever is."""
+        ...
+
+    def close(self) -> None:
+        """Hear no more; the rules stay."""
+        ...
+
 
 class KernelIptables:
     """The real ones."""
@@ -51,17 +70,51 @@ class KernelIptables:
         self._netns = netns
         self._family: Family = family
         self.flavour = flavour  # None: whatever the host's own iptables programs
+        self._watch: TableWatch | None = None
+        self._watched = False  # whether it was asked for; a kernel without nf_tables has none
 
     def save(self, table: str) -> str:
         return iptables.save(self._netns, table, family=self._family, flavour=self.flavour)
 
     def restore(self, text: str) -> None:
-        iptables.restore(self._netns, text, family=self._family, flavour=self.flavour)
+        watch = self._ears()
+        with watch.own_writes(text.count("\nCOMMIT")) if watch else nullcontext():
+            iptables.restore(self._netns, text, family=self._family, flavour=self.flavour)
 
     def packets(self, table: str, chain: str) -> int:
         return iptables.packets_of_first_rule(
             self._netns, table, chain, family=self._family, flavour=self.flavour
         )
+
+    def heard(self) -> bool:
+        watch = self._ears()
+        return watch is not None and watch.heard()
+
+    @property
+    def disturbed(self) -> bool:
+        return self._watch is not None and self._watch.disturbed
+
+    def fileno(self) -> int:
+        watch = self._ears()
+        return watch.fileno() if watch else -1
+
+    def close(self) -> None:
+        if self._watch:
+            self._watch.close()
+
+    def _ears(self) -> TableWatch | None:
+        if not self._watched and self.flavour is not Flavour.LEGACY:
+            self._watched = True
+            with suppress(OSError):
+                self._watch = TableWatch(self._netns, self._family, concerns_us)
+        return self._watch
+
+
+def concerns_us(touched: Touched) -> bool:
+    """Return whether a chain of ours, or what leads there, is touched; others may add theirs. *Pure.*"""
+    if touched.table not in ("nat", "filter"):
+        return False
+    return is_own_chain(touched.chain) or (touched.gone and touched.chain in ("", *_BUILT_IN))
 
 
 class IptablesBackend:
@@ -74,12 +127,30 @@ class IptablesBackend:
         self._have: Mapping[str, Table] | None = None  # None: unknown
         self._counts: Mapping[str, int] = {}  # rules by table
 
+    def fileno(self) -> int:
+        """Return what is readable when somebody wrote to a table, with the nft flavour."""
+        return self.programs.fileno()
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether somebody else wrote to our rules while we did; the next ``apply`` compares all of them."""
+        return self.programs.disturbed
+
+    def close(self) -> None:
+        """Let go of the kernel; the rules stay as they are."""
+        self.programs.close()
+
     def apply(self, serving: Sequence[ServingPort]) -> Applied:
         """See ``proxy.backend.Backend``."""
+        if self.programs.heard():
+            self._have = None
         return self._apply_tables(self._compiler.tables(serving))
 
     def apply_changed(self, changed: Mapping[ServicePortName, ServingPort | None]) -> Applied:
         """See ``proxy.backend.Backend``."""
+        if self.programs.heard():
+            self._have = None
+            raise StateUnknown("iptables: somebody else touched our rules")
         if self._have is None:
             raise StateUnknown("iptables: the tables have not been read")
         if not changed:

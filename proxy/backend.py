@@ -59,6 +59,22 @@ class Backend(Protocol):
         """Have the node's network be another from the next ``apply`` on."""
         ...
 
+    def fileno(self) -> int:
+        """Return what is readable when somebody may have written to the rules; the next ``apply`` looks.
+
+        -1 where the kernel does not tell.
+        """
+        ...
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether somebody else is known to have written to the rules since the last ``apply``."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the kernel; the rules stay."""
+        ...
+
     def drifted(self) -> Sequence[str]:
         """Return the names of what somebody else changed since ``apply``; the next ``apply`` repairs it.
 

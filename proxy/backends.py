@@ -16,7 +16,7 @@ from proxy.ports import NodeNetwork
 
 
 def open_backend(mode: ProxyMode, netns: NetNs | None, network: NodeNetwork) -> Backend:
-    """Return what programs the kernel of ``netns``; ``close_backend`` it. Raises KubenetError."""
+    """Return what programs the kernel of ``netns``; ``close`` it. Raises KubenetError."""
     if mode is ProxyMode.NFTABLES:
         return NftBackend(Nftables(netns, network.family, TABLE), network)
     return IptablesBackend(KernelIptables(netns, network.family, host_flavour(netns)), network)
@@ -30,33 +30,28 @@ def flavour_in_use(backends: Sequence[Backend]) -> Flavour | None:
     return None
 
 
-def close_backend(backend: Backend) -> None:
-    """Let go of the kernel; the rules stay."""
-    if isinstance(backend, NftBackend):
-        backend.close()
-
-
 @contextmanager
 def woken(backends: Sequence[Backend], poke: Callable[[], None]) -> Iterator[Callable[[], None]]:
-    """Poke when somebody else writes to the rules of ``backends``, where the kernel tells; close them then.
+    """Poke when somebody else writes to the rules of ``backends``, where the kernel tells. Closes them.
 
     Yields what to call after a sync: one event wakes once, and the sync has looked at all that there were.
     """
     loop = asyncio.get_running_loop()
-    watched = [backend for backend in backends if isinstance(backend, NftBackend)]
+    telling = [backend for backend in backends if backend.fileno() >= 0]
 
-    def hear(backend: NftBackend) -> None:
+    def hear(backend: Backend) -> None:
         loop.remove_reader(backend.fileno())
         poke()
 
     def listen_again() -> None:
-        for backend in watched:
+        for backend in telling:
             loop.add_reader(backend.fileno(), hear, backend)
             if backend.disturbed:
                 poke()
 
     with ExitStack() as undo:
-        for backend in watched:
-            undo.callback(close_backend, backend)
+        for backend in backends:
+            undo.callback(backend.close)
+        for backend in telling:
             undo.callback(loop.remove_reader, backend.fileno())
         yield listen_again

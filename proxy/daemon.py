@@ -15,7 +15,7 @@ from functools import partial
 from kubenet.client.transport import ApiClient
 from kubenet.reconcile import Pace, Reconciler
 from proxy.apply_stale import FlowKeeper, KernelFlows
-from proxy.backends import close_backend, flavour_in_use, open_backend, woken
+from proxy.backends import flavour_in_use, open_backend, woken
 from proxy.family import FamilySync, Seen, Synced
 from proxy.guard import guard_jumps
 from proxy.node_config import ProxyConfig, locality_of, track_rules
@@ -122,7 +122,7 @@ def sync_once(config: ProxyConfig, source: Source) -> Sequence[Synced]:
         try:
             results.append(family.sync(seen))
         finally:
-            close_backend(family.backend)
+            family.backend.close()
     return results
 
 

@@ -57,7 +57,8 @@ class NftRefused(NetlinkError):
     """The kernel refused a transaction, all of it; ``what`` is the part that it did not like."""
 
 
-def _open_socket(netns: NetNs | None) -> socket.socket:
+def open_nfnetlink(netns: NetNs | None) -> socket.socket:
+    """Return a bound netfilter socket that belongs to ``netns``, with room for many events."""
     made = open_socket(netns, nf.NETLINK_NETFILTER)
     try:
         made.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER_BYTES)
@@ -75,14 +76,14 @@ class Nftables:
         self.family: Family = family
         self.table = table
         self._flags = _OWNED if owned else 0
-        self._socket = _open_socket(netns)
+        self._socket = open_nfnetlink(netns)
         self._port = int(self._socket.getsockname()[0])
         self._send_buffer_bytes = 0
         self._sequence = 0
         self._foreign = False
         self._lock = Lock()
         try:
-            self._events = _open_socket(netns)
+            self._events = open_nfnetlink(netns)
             self._events.setblocking(False)
             self._listen(not owned)
         except BaseException:

@@ -1,11 +1,14 @@
 """What we believe about iptables, in both flavours, and that the fake of the unit tests behaves the same."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
+from typing import Literal
 
 import pytest
 
 from kubenet.errors import ProgramFailed
+from kubenet.kernel import iptables
 from kubenet.kernel.netns import NetNs
 from kubenet.kernel.run import run
 from kubenet.model.flavour import Flavour
@@ -191,3 +194,51 @@ def test_A7_row77_rules_of_others_stay_where_they_are(flavour: Iptables) -> None
     chains = read_save(flavour.save("nat"))["nat"].chains
     assert chains["OUTPUT"][1] == "-d 192.0.2.1/32 -j DOCKER"
     assert list(chains["DOCKER"]) == ["-p icmp -j RETURN"]
+
+
+@pytest.fixture
+def ears(world: World) -> Iterator[KernelIptables]:
+    made = KernelIptables(world.node, 4)
+    made.heard()
+    yield made
+    made.close()
+
+
+LOADED = "*nat\n:KUBE-SVC-X - [0:0]\n-A KUBE-SVC-X -j RETURN\n-A PREROUTING -j KUBE-SVC-X\nCOMMIT\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "heard"),
+    [
+        pytest.param("-t nat -F KUBE-SVC-X", True, id="a chain of ours is emptied"),
+        pytest.param("-t nat -A KUBE-SVC-X -j ACCEPT", True, id="a rule is added to it"),
+        pytest.param("-t nat -D PREROUTING -j KUBE-SVC-X", True, id="the way there is taken out"),
+        pytest.param("-t nat -F", True, id="everything is emptied"),
+        pytest.param("-t nat -A PREROUTING -d 192.0.2.1 -j RETURN", False, id="a rule of others beside it"),
+        pytest.param("-t nat -N DOCKER", False, id="a chain of others"),
+        pytest.param("-t mangle -F", False, id="another table"),
+    ],
+)
+def test_A7_row74_P2_what_others_do_to_our_rules_is_heard_of(
+    world: World, ears: KernelIptables, words: str, heard: bool
+) -> None:
+    ears.restore(LOADED)
+    assert not ears.heard()  # what we write ourselves is nobody's doing
+    run(["iptables-nft", *words.split()], netns=world.node)
+    assert ears.heard() is heard
+    assert not ears.heard()
+
+
+def test_A7_row74_what_others_do_while_we_write_is_heard_of(
+    world: World, ears: KernelIptables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = iptables.restore
+
+    def beside(netns: NetNs, text: str, *, family: Literal[4, 6]) -> None:
+        real(netns, text, family=family)
+        run(["iptables-nft", "-t", "nat", "-F", "KUBE-SVC-X"], netns=netns)
+
+    monkeypatch.setattr(iptables, "restore", beside)
+    ears.restore(LOADED)
+    assert ears.disturbed
+    assert ears.heard()

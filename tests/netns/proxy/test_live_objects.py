@@ -18,7 +18,7 @@ from kubenet.model.objects import (
 )
 from proxy.apply_stale import FlowKeeper, KernelFlows
 from proxy.backend import ProxyMode
-from proxy.backends import close_backend, open_backend
+from proxy.backends import open_backend
 from proxy.family import FamilySync, Seen
 from proxy.policy import Locality
 from proxy.ports import Family, NodeNetwork
@@ -72,7 +72,7 @@ def start(world: World, request: pytest.FixtureRequest) -> Iterator[Callable[[No
 
     yield begin
     for family in families:
-        close_backend(family.backend)
+        family.backend.close()
 
 
 @pytest.fixture

@@ -19,7 +19,8 @@ Chains = dict[str, list[str]]
 class FakeIptables:
     """A namespace's tables.
 
-    ``started`` counts programs; ``broken`` makes the next restore fail; ``foreign`` tables cannot be shown.
+    ``started`` counts programs; ``broken`` makes the next restore fail; ``foreign`` tables cannot be shown;
+    ``disturbed`` says that somebody else wrote.
     """
 
     def __init__(self) -> None:
@@ -29,6 +30,7 @@ class FakeIptables:
         self.started = 0
         self.broken = False
         self.foreign = False
+        self.disturbed = False
 
     def save(self, table: str) -> str:
         self.started += 1
@@ -41,6 +43,16 @@ class FakeIptables:
 
     def packets(self, table: str, chain: str) -> int:
         return 0
+
+    def heard(self) -> bool:
+        said, self.disturbed = self.disturbed, False
+        return said
+
+    def fileno(self) -> int:
+        return -1
+
+    def close(self) -> None:
+        return
 
     def restore(self, text: str) -> None:
         self.started += 1

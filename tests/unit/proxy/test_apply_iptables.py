@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from kubenet.errors import KubenetError, ProgramFailed
 from proxy.apply_iptables import IptablesBackend
-from proxy.backend import Applied
+from proxy.backend import Applied, StateUnknown
 from proxy.policy import Locality, ServingPort, serve
 from proxy.ports import Endpoint, NodeNetwork, ServicePort, ServicePortName
 from proxy.service_rules import chain_name
@@ -206,3 +206,36 @@ def test_the_ipv6_backend_compares_in_its_own_words() -> None:
     backend = IptablesBackend(kernel, NodeNetwork(6, ip_network("fd00:244::/48")))
     backend.apply(serving(port))
     assert backend.drifted() == []
+
+
+def test_A7_row74_P2_after_somebody_elses_write_everything_is_compared(
+    kernel: FakeIptables, backend: IptablesBackend
+) -> None:
+    backend.apply(serving(web(2), OTHER))
+    whole = {table: dict(chains) for table, chains in kernel.tables.items()}
+    kernel.tables["nat"]["KUBE-SERVICES"] = []
+    kernel.disturbed = True
+    with pytest.raises(StateUnknown):
+        backend.apply_changed({})
+    assert backend.apply(serving(web(2), OTHER)).written == 1
+    assert kernel.tables == whole
+    assert backend.apply_changed({}).unchanged
+
+
+def test_A7_row70_a_change_of_endpoints_writes_the_chains_of_its_service(
+    kernel: FakeIptables, backend: IptablesBackend
+) -> None:
+    backend.apply(serving(web(2), OTHER))
+    started = kernel.started
+    (now,) = serving(web(2, 3))
+    applied = backend.apply_changed({now.port.name: now})
+    assert (applied.written, applied.removed) == (2, 0)  # the pool, and the new endpoint
+    assert applied.rules_written == {"nat": 5}
+    assert applied.rules == backend.apply(serving(web(2, 3), OTHER)).rules
+    assert kernel.started == started + 1
+    assert kernel.tables == fresh(web(2, 3), OTHER).tables
+    kernel.broken = True
+    with pytest.raises(ProgramFailed):
+        backend.apply_changed({now.port.name: None})
+    with pytest.raises(StateUnknown):
+        backend.apply_changed({})

@@ -55,6 +55,7 @@ class SlowBackend:
         self.begun = threading.Event()
         self.go = threading.Event()
         self.finished = False
+        self.disturbed = False
 
     def apply(self, serving: Sequence[ServingPort]) -> Applied:
         self.begun.set()
@@ -66,6 +67,12 @@ class SlowBackend:
         return self.apply(())
 
     def move(self, network: NodeNetwork) -> None:
+        return
+
+    def fileno(self) -> int:
+        return -1
+
+    def close(self) -> None:
         return
 
     def drifted(self) -> Sequence[str]:
