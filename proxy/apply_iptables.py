@@ -18,8 +18,8 @@ from kubenet.diff import diff
 from kubenet.errors import KubenetError
 from kubenet.kernel import iptables
 from kubenet.kernel.netns import NetNs
-from kubenet.model.flavour import Flavour
 from kubenet.kernel.nft_watch import TableWatch, Touched
+from kubenet.model.flavour import Flavour
 from kubenet.model.iptables import Family, Jump, Rule, Table, TableWrite, render_restore
 from kubenet.model.iptables_save import SavedTable, read_rule, read_save, write_between
 from proxy.backend import Applied, StateUnknown

@@ -234,8 +234,8 @@ def test_A7_row74_what_others_do_while_we_write_is_heard_of(
 ) -> None:
     real = iptables.restore
 
-    def beside(netns: NetNs, text: str, *, family: Literal[4, 6]) -> None:
-        real(netns, text, family=family)
+    def beside(netns: NetNs, text: str, *, family: Literal[4, 6], flavour: Flavour | None) -> None:
+        real(netns, text, family=family, flavour=flavour)
         run(["iptables-nft", "-t", "nat", "-F", "KUBE-SVC-X"], netns=netns)
 
     monkeypatch.setattr(iptables, "restore", beside)
