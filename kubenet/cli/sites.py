@@ -1,5 +1,6 @@
-"""Which site a command looks at: a lab, or this machine."""
+"""Which site a command looks at: a lab, or this machine as one node of a real cluster."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -16,11 +17,16 @@ LAB = click.option(
 )
 
 
-def open_site(lab: str | None) -> "Site":
-    """Return the lab that is meant, open. Raises NotFound, NotPermitted."""
+def open_site(lab: str | None, *, node: bool = False, kubeconfig: Path | None = None) -> "Site":
+    """Return what is meant, open. Raises NotFound, NotPermitted."""
     from kubenet.kernel.privileges import require_root
+
+    require_root("looking into namespaces is root's")
+    if node:
+        from kubenet.observe.machine import machine_site
+
+        return machine_site(kubeconfig)
     from labs import control
     from labs.site import site_of
 
-    require_root("looking into namespaces is root's")
     return site_of(lab or control.only_lab())

@@ -1,6 +1,6 @@
 """A namespace that is looked at, open."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -27,7 +27,8 @@ class Site:
     places: tuple[Place, ...]
     cluster: Cluster
     label: str = ""  # the lab's name; empty: this machine
-    proxy_mode: str = ""
+    resolvers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by pod: nameservers it was given
+    records: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by node: what its IPAM audit says
     _undo: ExitStack = field(default_factory=ExitStack)
 
     def __post_init__(self) -> None:

@@ -190,10 +190,9 @@ def _program(
     if backend == "nftables":
         made = NftBackend(Nftables(netns, 4, TABLE), family)
         undo.callback(made.close)
-    elif backend == "iptables-nft":
-        made = IptablesBackend(KernelIptables(netns, 4), family)
     else:
-        made = IptablesBackend(KernelIptables(netns, 4, Flavour.LEGACY), family)
+        flavour = Flavour.LEGACY if backend == "iptables-legacy" else Flavour.NFT
+        made = IptablesBackend(KernelIptables(netns, 4, flavour), family)
     tracked = track(cluster.services, cluster.slices, track_rules(config, family))
     made.apply(serve(tracked.service_ports, locality_of(config, node)))
     return made

@@ -1,0 +1,58 @@
+"""``kubenet check``: is the pod network as it should be?"""
+
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from kubenet.cli.sites import LAB, open_site
+
+PARTS = ("all", "cni", "ipam", "overlay", "proxy", "dns", "matrix")
+
+
+@click.command()
+@LAB
+@click.argument("parts", nargs=-1, type=click.Choice(PARTS))
+@click.option("--from", "bundle", type=Path, help="Judge a bundle of 'kubenet dump', not what runs here.")
+@click.option("--node", is_flag=True, help="Check this machine as one real node; needs --kubeconfig.")
+@click.option("--kubeconfig", type=Path, help="With --node: how to reach the API server.")
+@click.option(
+    "-o", "--output", type=click.Choice(["text", "json", "junit"]), default="text", show_default=True
+)
+def check(
+    lab: str | None,
+    parts: tuple[str, ...],
+    bundle: Path | None,
+    node: bool,
+    kubeconfig: Path | None,
+    output: str,
+) -> None:
+    """Compare kernel, allocation records, rules and DNS of every node with the API server, and probe who
+    reaches whom.
+
+    PARTS: cni, ipam, overlay, proxy, dns, matrix; default all. The exit code is 0 if all is well, 1 if there
+    is a finding, 4 if this machine lacks something, 5 if there was nothing to check.
+    """
+    from kubenet.cli.output import print_json
+    from kubenet.observe.judge import CHECKS, exit_code, judge, verdicts_json, verdicts_junit, verdicts_text
+    from kubenet.observe.survey import survey
+
+    wanted = set(CHECKS) if not parts or "all" in parts else set(parts)
+    began = time.monotonic()
+    if bundle is not None:
+        from kubenet.observe.bundle import read_bundle
+
+        snapshot = read_bundle(bundle)
+    else:
+        with open_site(lab, node=node, kubeconfig=kubeconfig) as site:
+            snapshot = survey(site, wanted)
+    verdicts = judge(snapshot, wanted)
+    took_s = time.monotonic() - began
+    if output == "json":
+        print_json("CheckReport", verdicts_json(verdicts))
+    elif output == "junit":
+        print(verdicts_junit(verdicts, took_s))
+    else:
+        print(verdicts_text(verdicts, took_s))
+    sys.exit(exit_code(verdicts))

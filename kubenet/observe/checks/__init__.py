@@ -1,0 +1,1 @@
+"""Judgements on a snapshot, one module a component. *Pure.*"""
