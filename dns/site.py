@@ -23,6 +23,7 @@ from dns.plugins.expression import Seen, compile_expression
 from dns.plugins.files import FilePlugin, Transferable, transfer_plugin
 from dns.plugins.guards import acl_plugin, chaos_plugin, local, minimal_any
 from dns.plugins.hosts import HostsPlugin
+from dns.plugins.reach import touches
 from dns.plugins.rewrite import rewrite_plugin
 from dns.plugins.shapes import autopath_plugin, dns64_plugin, header_plugin, minimal
 from dns.plugins.template import template_plugin, type_name
@@ -77,13 +78,19 @@ class Part:
         self.tallies = Tallies()
         self.probe: WireName = b""  # what the loop plugin asks for
         self.sightings = 0
+        self.reconsidered: Callable[[], None] = _nobody_asks
         self.observe: Observe | None = None  # hears of every query and its reply
         self.search_path: tuple[WireName, ...] = ()  # for autopath, from a file
         self.hosts = HostsPlugin(block.hosts, hosts) if block.hosts else None
         self.files = FilePlugin(self.serve) if block.files or block.directories else None
         self._views = [compile_expression(text) for view in block.views for text in view.expressions]
         plugins = self._plugins(hostname)
-        self._plain = not plugins
+        config = self.responder.zone.config
+        self._own = (
+            config.naming.domain,
+            *(apex for apex in config.reverse if apex not in config.fallthrough),
+        )
+        self._plain = not touches(block, (config.naming.domain, *config.reverse))
         if self.has_zone:
             plugins.append(self._kubernetes)
         if self.files:
@@ -117,7 +124,8 @@ class Part:
         """Whether the kept replies of the zone are right for everybody."""
         block = self.block
         shaped = block.views or block.logs or block.nsid or block.bufsize != UDP_BYTES
-        return self.has_zone and self._plain and not shaped
+        hosts = self.hosts is not None and self.hosts.touches(self._own)
+        return self.has_zone and self._plain and not shaped and not hosts
 
     @property
     def looping(self) -> bool:
@@ -215,6 +223,10 @@ class Part:
         return Transferable(found.serial, found.soa, found.records) if found else None
 
 
+def _nobody_asks() -> None:
+    """Nothing is served yet."""
+
+
 def _nsid(text: bytes, hostname: str) -> bytes:
     content = text.replace(b"{hostname}", hostname.encode())
     return NSID.to_bytes(2, "big") + len(content).to_bytes(2, "big") + content
@@ -245,12 +257,17 @@ class Site:
         for part in self.parts:
             for zone in part.block.zones:
                 self._by_zone.setdefault(zone, []).append(part)
-        plain = [part for part in self.parts if part.plain]
-        self._fast = plain[0].responder.fast if len(plain) == 1 and self._is_alone(plain[0]) else None
+        self.reconsider()
         self._reader = self.parts[0].responder
         for part in self.parts:
+            part.reconsidered = self.reconsider
             part.tallies = self.tallies.setdefault(names.to_text(part.block.zones[0]), Tallies())
             part.responder.fast.tallies = part.tallies
+
+    def reconsider(self) -> None:
+        """See again whether kept replies may be given before all plugins: what these are told has changed."""
+        plain = [part for part in self.parts if part.plain]
+        self._fast = plain[0].responder.fast if len(plain) == 1 and self._is_alone(plain[0]) else None
 
     @property
     def quick(self) -> Quick | None:

@@ -82,6 +82,7 @@ class WatchedFiles:
             lines = host_lines(hosts.config, quietly=not hosts.lines)
             if lines != hosts.lines:
                 hosts.renew(lines)
+                self._part.reconsidered()
 
     async def _follow_file(self, config: ZoneFile) -> None:
         """Take a file again when its SOA serial has changed; reading happens beside the loop."""

@@ -5,7 +5,7 @@
 Source: hosts(5); manual page of the plugin hosts of CoreDNS.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from ipaddress import ip_address
 
@@ -14,6 +14,7 @@ from dns.answer import Answer, refuse
 from dns.chain import Decision, Next, Request
 from dns.corefile import Directive
 from dns.names import WireName, is_in
+from dns.plugins.reach import overlap
 from dns.records import RRset, both_families
 from dns.settings import Block, Hosts
 from dns.wire import Question, Rcode, RType
@@ -26,22 +27,13 @@ _OPTIONS = ("ttl", "no_reverse", "fallthrough", "fallthrough_unsupported", "relo
 
 def read_hosts(block: Block, directive: Directive) -> Block:
     """Return the block with host names. Raises InvalidInput."""
-    path, zones = directive.args[:1], directive.args[1:]
-    if path and not any(mark in path[0] for mark in "/.") and path[0] not in ("hosts",):
-        path, zones = (), directive.args
-    config = Hosts(
-        zones_of_all(zones) or block.zones,
-        path[0] if path else "" if _has_lines(directive) else "/etc/hosts",
-    )
+    path, zones = "".join(directive.args[:1]), directive.args[1:]
+    config = Hosts(zones_of_all(zones) or block.zones, path or "/etc/hosts")
     for option in directive.options:
         config = _read_option(config, option)
     if config.fallthrough_unsupported and config.fallthrough is None:
         raise directive.wrong("fallthrough_unsupported needs fallthrough")
     return replace(block, hosts=config)
-
-
-def _has_lines(directive: Directive) -> bool:
-    return any(option.name not in _OPTIONS for option in directive.options)
 
 
 def _read_option(config: Hosts, option: Directive) -> Hosts:
@@ -112,6 +104,11 @@ class HostTable:
         fits = tuple(rrset for rrset in found if rrset.rtype == question.qtype)
         return Answer(Rcode.NOERROR, fits)
 
+    def held(self) -> Iterator[WireName]:
+        """Give all names that have lines."""
+        yield from self._addresses
+        yield from self._names
+
     def _missing(self, name: WireName) -> Answer | None:
         """A name that is not here goes to the next plugin if it may; there is no SOA to deny it with."""
         zones = self._config.fallthrough
@@ -134,6 +131,13 @@ class HostsPlugin:
     def __call__(self, request: Request, serve: Next) -> Decision:
         found = self.table.answer(request.question)
         return serve(request) if found is None else found
+
+    def touches(self, zones: Sequence[WireName]) -> bool:
+        """Return whether the plugin has a say in names of ``zones`` by what the file holds now."""
+        config = self.config
+        goes_on = config.fallthrough is not None and not config.fallthrough
+        held = any(is_in(name, zone) for name in self.table.held() for zone in zones)
+        return overlap(config.zones, zones) and (held or not goes_on)
 
     def renew(self, lines: Iterable[str]) -> None:
         """Answer by the lines that the file has now."""

@@ -49,7 +49,7 @@ def rewrite_plugin(rules: tuple[RewriteRule, ...]) -> Plugin:
                 continue
             request, change, option = found
             options += option
-            changes += [change] if change else []
+            changes.append(change or _as_it_is)
             if rule.stop:
                 break
         decision = serve(request)
@@ -140,6 +140,11 @@ def _rename_back(change: NameRewrite, asked: str, became: str) -> Rename | None:
             return {became: asked}.get
         case _:
             return None
+
+
+def _as_it_is(answer: Answer) -> Answer:
+    """Return the answer; it is to another question than the client's, and not to be kept for that."""
+    return replace(answer, service=None)
 
 
 def _with_names(answer: Answer, change: NameRewrite, rename: Rename | None) -> Answer:

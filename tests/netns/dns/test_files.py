@@ -107,6 +107,8 @@ def test_hosts_are_read_again_when_the_file_changes(world: World, tmp_path: Path
             assert await node("node-1") == ["192.0.2.7"]
             path.write_text("192.0.2.7 node-1\n192.0.2.9 node-2\n")
             await until(lambda: node("node-2"), ["192.0.2.9"])
+            path.write_text(f"192.0.2.10 node-1 {WEB}\n")  # now it has a say in the cluster's names
+            await until(lambda: node(WEB), ["192.0.2.10"])
             path.unlink()
             await until(lambda: node("node-1"), [])
             assert await node("inline") == ["192.0.2.8"]

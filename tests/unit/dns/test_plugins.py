@@ -98,6 +98,21 @@ def test_rewrite_of_an_exact_name_answers_under_the_name_that_was_asked() -> Non
     assert answered(asked, "shop.example.com").answers == ["shop.example.com. 5 A 10.96.1.1"]
 
 
+def test_rewrite_to_a_name_of_many_addresses_is_right_each_time() -> None:
+    turns = iter(range(100))
+    cluster = Cluster(
+        service("demo/db", "None"),
+        endpoint_slice("demo/db-1", "db", endpoint("10.0.0.1"), endpoint("10.0.0.2"), endpoint("10.0.0.3")),
+    )
+    (parsed,) = blocks(block(f"rewrite name suffix .corp .svc.{ZONE}", KUBERNETES))
+    asked = Site(53, [Part(parsed, cluster.feed.zone, lambda count: next(turns) % count)])
+    for name in ("db.demo.corp", f"db.demo.svc.{ZONE}") * 3:
+        reply = asked.respond(query(name), stream=False, client="192.0.2.9")
+        assert isinstance(reply, bytes)
+        assert {line.split()[0] for line in seen(reply).answers} == {f"db.demo.svc.{ZONE}."}
+        assert sorted(seen(reply).rdata) == ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
+
+
 def test_rewrite_of_a_suffix_answers_as_it_is_told() -> None:
     kept = site(block(f"rewrite name suffix .corp .svc.{ZONE}", KUBERNETES))
     assert answered(kept, "web.demo.corp").answers == [f"{WEB}. 5 A 10.96.1.1"]

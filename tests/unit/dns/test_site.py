@@ -82,10 +82,25 @@ def test_what_is_kept_is_used_only_where_nothing_stands_before_it() -> None:
         "acl {\n  block\n }",
         "template ANY AAAA",
         "hosts {\n  192.0.2.1 x\n }",
+        f"hosts {{\n  192.0.2.1 x.{ZONE}\n  fallthrough\n }}",
+        f"rewrite name web.{ZONE} x.org",
+        "rewrite name regex (.*) {1}",
+        "rewrite type ANY HINFO",
+        "rewrite name suffix .local .org",
         "minimal",
         "local",
     ):
         assert not site(f". {{\n {plugin}\n {KUBERNETES}\n}}").parts[0].plain
+    for plugin in (
+        "hosts {\n  192.0.2.1 x\n  fallthrough\n }",
+        "rewrite name x.org web.demo.svc.cluster.local",
+        "rewrite name suffix .corp .svc.cluster.local answer auto",
+        "template IN A example.org",
+        "chaos",
+        "transfer {\n to *\n }",
+    ):
+        of_others = site(f". {{\n {plugin}\n {KUBERNETES}\n}}", Cluster(upstream=True))
+        assert of_others.parts[0].plain, plugin
 
 
 @pytest.mark.parametrize(
