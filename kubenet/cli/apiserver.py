@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from kubenet.apiserver.datadir import DataDir
     from kubenet.apiserver.http import Listener
     from kubenet.store.base import Store
+    from kubenet.store.etcd import EtcdConfig
 
-STORES = ("sqlite", "memory")
+STORES = ("sqlite", "memory", "etcd")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,18 @@ class Options:
     audit_log: Path | None
     reads_most: int
     writes_most: int
+    etcd: "EtcdOptions"
+
+
+@dataclass(frozen=True, slots=True)
+class EtcdOptions:
+    """How etcd is reached."""
+
+    endpoints: str
+    root: str
+    ca: Path | None
+    cert: Path | None
+    key: Path | None
 
 
 @click.group(invoke_without_command=True)
@@ -54,6 +67,11 @@ class Options:
     help="Plain HTTP too, without any check: HOST:PORT of loopback, or unix:PATH.",
 )  # fmt: skip
 @click.option("--audit-log", type=Path, help="Append a line of JSON for every write.")
+@click.option("--etcd-endpoints", default="http://127.0.0.1:2379", show_default=True, help="With commas.")
+@click.option("--etcd-root", default="/kubenet", show_default=True, help="Below which key all is kept.")
+@click.option("--etcd-ca", type=Path, help="PEM file of etcd's authority.")
+@click.option("--etcd-cert", type=Path, help="PEM file of our certificate for etcd.")
+@click.option("--etcd-key", type=Path, help="PEM file of its key.")
 @click.option("--max-reads", "reads_most", type=click.IntRange(1), default=400, show_default=True)
 @click.option("--max-writes", "writes_most", type=click.IntRange(1), default=200, show_default=True)
 @click.pass_context
@@ -71,6 +89,11 @@ def apiserver(
     audit_log: Path | None,
     reads_most: int,
     writes_most: int,
+    etcd_endpoints: str,
+    etcd_root: str,
+    etcd_ca: Path | None,
+    etcd_cert: Path | None,
+    etcd_key: Path | None,
 ) -> None:
     """Serve the Kubernetes API, until SIGTERM.
 
@@ -92,6 +115,7 @@ def apiserver(
         audit_log=audit_log,
         reads_most=reads_most,
         writes_most=writes_most,
+        etcd=EtcdOptions(etcd_endpoints, etcd_root, etcd_ca, etcd_cert, etcd_key),
     )
     ctx.obj = options
     if ctx.invoked_subcommand is None:
@@ -113,6 +137,55 @@ def kubeconfig(options: Options, user: str, groups: tuple[str, ...]) -> None:
 
     directory = _data_dir(options)
     click.echo(directory.kubeconfig(Identity(user, groups), f"https://{_advertised(options)}"), nl=False)
+
+
+@apiserver.command()
+@click.pass_obj
+def migrate(options: Options) -> None:
+    """Copy the SQLite store of the data directory into an empty etcd.
+
+    The order of changes is kept, and resourceVersions go on where they were. The server must be stopped.
+    """
+    import asyncio
+
+    count = asyncio.run(_migrate(options))
+    click.echo(
+        f"{count} objects are in etcd; next: kubenet apiserver --data-dir {options.data_dir} --store etcd"
+    )
+
+
+async def _migrate(options: Options) -> int:
+    from kubenet.store.etcd import EtcdStore
+    from kubenet.store.migrate import migrate as copy
+    from kubenet.store.sqlite import SqliteStore
+
+    directory = _data_dir(options)
+    if not directory.store.exists():
+        raise InvalidInput(f"{directory.store}: no such store", "name the data directory of the server")
+    source = await SqliteStore.open(directory.store)
+    try:
+        target = await EtcdStore.open(_etcd_config(options.etcd))
+        try:
+            return await copy(source, target)
+        finally:
+            await target.close()
+    finally:
+        await source.close()
+
+
+def _etcd_config(etcd: EtcdOptions) -> "EtcdConfig":
+    from kubenet.store.etcd import EtcdConfig
+
+    endpoints = tuple(part.strip() for part in etcd.endpoints.split(",") if part.strip())
+    ca, cert, key = (_content(path) for path in (etcd.ca, etcd.cert, etcd.key))
+    return EtcdConfig(endpoints, etcd.root, ca, cert, key)
+
+
+def _content(path: Path | None) -> bytes:
+    try:
+        return path.read_bytes() if path else b""
+    except OSError as error:
+        raise InvalidInput(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def _data_dir(options: Options) -> "DataDir":
@@ -159,10 +232,19 @@ async def _serve(options: Options) -> None:
 
 @contextlib.asynccontextmanager
 async def _opened_store(options: Options, directory: "DataDir") -> "AsyncIterator[Store]":
-    from kubenet.store.memory import MemoryStore
-    from kubenet.store.sqlite import SqliteStore
+    store: Store
+    if options.store == "memory":
+        from kubenet.store.memory import MemoryStore
 
-    store: Store = MemoryStore() if options.store == "memory" else await SqliteStore.open(directory.store)
+        store = MemoryStore()
+    elif options.store == "etcd":
+        from kubenet.store.etcd import EtcdStore
+
+        store = await EtcdStore.open(_etcd_config(options.etcd))
+    else:
+        from kubenet.store.sqlite import SqliteStore
+
+        store = await SqliteStore.open(directory.store)
     try:
         yield store
     finally:

@@ -113,6 +113,11 @@ class Feeds:
         for feed in self._feeds:
             feed.push(batch)
 
+    def cut(self, why: str) -> None:
+        """End every watch: changes are missing."""
+        for feed in self._feeds:
+            feed.cut(why)
+
     def close(self) -> None:
         for feed in self._feeds:
             feed.close()

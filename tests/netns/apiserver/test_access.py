@@ -28,6 +28,7 @@ from kubenet.apiserver.users import User
 from kubenet.clock import SystemClock
 from kubenet.store.memory import MemoryStore
 from tests.netns.apiserver.server import CONFIGMAPS, DEFAULT, PODS, Api, Reply, Value, configmap, pod
+from tests.netns.store.etcd import etcd, needs_etcd
 
 pytestmark = pytest.mark.netns
 
@@ -383,6 +384,42 @@ async def _names_over(plain: Path, create: bool) -> list[str]:
             await session.post("http://x/api/v1/namespaces", json={"metadata": {"name": "kept"}})
         async with session.get("http://x/api/v1/namespaces") as reply:
             return [item["metadata"]["name"] for item in (await reply.json())["items"]]
+
+
+@needs_etcd
+def test_F_the_command_moves_to_etcd_and_goes_on(tmp_path: Path) -> None:
+    plain, port = tmp_path / "plain.sock", _free_port()
+
+    def serve(create: bool, *words: str) -> list[str]:
+        listen = ["--listen", f"127.0.0.1:{port}", "--insecure-listen", f"unix:{plain}"]
+        command = [
+            sys.executable,
+            "-c",
+            MAIN,
+            "apiserver",
+            "--data-dir",
+            str(tmp_path / "d"),
+            *listen,
+            *words,
+        ]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+            try:
+                assert server.stdout is not None
+                assert "serving on" in server.stdout.readline()
+                return asyncio.run(_names_over(plain, create))
+            finally:
+                server.send_signal(signal.SIGTERM)
+
+    with etcd() as cluster:
+        peers = ["--etcd-endpoints", ",".join(cluster.endpoints)]
+        serve(True)
+        moved = _run("apiserver", "--data-dir", str(tmp_path / "d"), *peers, "migrate")
+        assert (moved.returncode, moved.stderr) == (0, "")
+        assert "objects are in etcd" in moved.stdout
+        assert "kept" in serve(False, "--store", "etcd", *peers)
+        again = _run("apiserver", "--data-dir", str(tmp_path / "d"), *peers, "migrate")
+        assert again.returncode == 73
+        assert "is in use" in again.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Both stores behind one door, so that every case of the contract runs on each."""
+"""All stores behind one door, so that every case of the contract runs on each."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
