@@ -5,9 +5,9 @@ import select
 import socket
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from kubenet.model.objects import Node, Pod, Service
 from kubenet.model.resources import NODES, PODS, SERVICES
 from labs import ledger
 from labs.ledger import LabDirectory, Ledger
+from labs.picture import Picture
 from labs.report import GO, Answer, Order, Report, encode_spec
 from labs.topology import WIRE, LabSpec, checked, topology
 
@@ -30,6 +31,14 @@ if TYPE_CHECKING:  # looking at a lab starts no program, and that module loads a
 
 BOOT_TIMEOUT_S = 60.0
 ORDER_TIMEOUT_S = 30.0
+# What one would look at first on a node.
+DETAILS = (
+    ("ip", "-brief", "address"),
+    ("ip", "route"),
+    ("ip", "neighbour"),
+    ("bridge", "fdb", "show"),
+    ("nft", "list", "ruleset"),
+)
 LAB_DAEMONS = ("controllers", "scheduler")
 NODE_DAEMONS = ("agent", "kubelet", "proxy", "dns")
 
@@ -153,6 +162,20 @@ def node_netns(name: str, target: str, root: Path = ledger.LABS) -> NetNs:
     if target not in known:
         raise NotFound(f"lab {name!r}: no node {target!r}", f"use one of: {', '.join(known)}")
     return NetNs.open(directory.netns(target))
+
+
+def with_details(picture: Picture, root: Path = ledger.LABS) -> Picture:
+    """Return ``picture`` with what the kernel of each node says of its routes, tunnel and packet filters."""
+    nodes = [replace(node, details=tuple(_details(picture.lab, node.name, root))) for node in picture.nodes]
+    return replace(picture, nodes=tuple(nodes))
+
+
+def _details(lab: str, node: str, root: Path) -> Iterator[tuple[str, str]]:
+    from kubenet.kernel.run import run
+
+    with node_netns(lab, node, root) as netns:
+        for argv in DETAILS:
+            yield " ".join(argv), run(argv, netns=netns, check=False).stdout.decode(errors="replace")
 
 
 def _boot(spec: LabSpec, directory: LabDirectory) -> str:

@@ -166,6 +166,38 @@ def kubeconfig(name: str | None) -> None:
     print(kubeconfig_text(chosen, control.client_of(chosen).server), end="")
 
 
+@lab.command()
+@NAME
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["ascii", "mermaid", "dot", "svg", "html"]),
+    default="ascii",
+    show_default=True,
+    help="html is one file with what each node's kernel says.",
+)
+def graph(name: str | None, output: str) -> None:
+    """Draw a lab: nodes as boxes, pods inside, the wire.
+
+    kubenet lab graph -o html > lab.html
+    """
+    from labs import control, page, picture
+
+    chosen = name or control.only_lab()
+    found = control.status(chosen)
+    drawn = picture.picture_of(chosen, found.nodes, found.pods, found.services)
+    if output == "html":
+        drawn = control.with_details(drawn)
+    forms = {
+        "ascii": picture.ascii_art,
+        "mermaid": picture.mermaid,
+        "dot": picture.dot,
+        "svg": page.svg,
+        "html": page.page,
+    }
+    print(forms[output](drawn), end="")
+
+
 @lab.group()
 def daemon() -> None:
     """The daemons of a lab: controllers, scheduler, and on every node agent, kubelet, proxy and dns."""
