@@ -6,11 +6,11 @@ import random
 import time
 from collections.abc import Callable
 
-from dns.feed import ClusterFeed
 from dns.follow import Informers, Scope, follow
 from dns.read import Naming
 from dns.service import ServiceKey
 from dns.settings import Kubernetes
+from dns.workers import ToldFeed
 from dns.zone import PodsMode, Zone, ZoneConfig
 from kubenet.client.errors import ApiError
 from kubenet.client.transport import ApiClient
@@ -41,7 +41,7 @@ class ClusterNames:
     def __init__(self, config: Kubernetes, own_addresses: tuple[IPAddress, ...]) -> None:
         self.config = config
         self.own_addresses = own_addresses
-        self.feed = ClusterFeed(
+        self.feed = ToldFeed(
             zone_config(config, own_addresses),
             serial=int(time.time()),
             some_namespaces=bool(config.namespace_labels),

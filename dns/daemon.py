@@ -15,23 +15,26 @@ import random
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from glob import glob
 from http import HTTPStatus
 from pathlib import Path
 
 from dns.cluster import ClusterNames
 from dns.corefile import read_corefile
+from dns.deltas import cluster_of
 from dns.handover import Offer, Successor, succeed
 from dns.interfaces import addresses_of, reachable, with_addresses
 from dns.live import Live
-from dns.metrics import Figures, UpstreamFigures, render
+from dns.metrics import Figures, UpstreamFigures, added_up, render
+from dns.pages import Page, Shown
 from dns.places import Front, SocketSource, listens
 from dns.plugins.registry import DNS_PORT, read_blocks
 from dns.respond import Forwarding
 from dns.settings import Block, Kubernetes
 from dns.site import Site
 from dns.transports import Reply
+from dns.worker import ServerLink
+from dns.workers import Hub, Workers
 from kubenet.client import kubeconfig
 from kubenet.client.kubeconfig import ClusterConfig
 from kubenet.client.transport import ApiClient
@@ -58,6 +61,16 @@ class ServeConfig:
     environment: Mapping[str, str] = field(default_factory=dict)
     ready: asyncio.Event | None = field(default=None, compare=False)
     handover: Path | None = None  # where the sockets come from, and go to
+    workers: int = 1  # processes that answer
+    command: tuple[str, ...] = ()  # that starts a worker
+    worker: int = 0  # which one we are; 0: the server itself
+    worker_fd: int = -1  # where a worker hears of the cluster
+
+    @property
+    def handover_path(self) -> Path | None:
+        """Each worker hands over to the one of its number."""
+        path = self.handover
+        return path.with_name(f"{path.name}.{self.worker}") if path and self.worker else path
 
 
 def read_configuration(config: ServeConfig) -> tuple[tuple[Block, ...], str]:
@@ -105,8 +118,12 @@ class CorefileServer:
         self._was_ready = False
         self._digest = ""
         self._successor = successor
-        self._sockets = SocketSource(config.netns, successor)
-        self._front = Front(self._sockets, self._forward)
+        shared = config.workers > 1 or config.worker > 0
+        self._sockets = SocketSource(config.netns, successor, shared=shared)
+        self._front = Front(self._sockets, self._forward, with_pages=not config.worker)
+        self._hub = Hub() if config.workers > 1 else None
+        self._workers: Workers | None = None
+        self._link = ServerLink(config.worker_fd, self._own_metrics) if config.worker else None
         self._clusters: dict[Kubernetes, ClusterNames] = {}
         self._following: dict[Kubernetes, asyncio.Task[None]] = {}
         self._loop = asyncio.get_running_loop()
@@ -117,10 +134,19 @@ class CorefileServer:
         Who has a predecessor begins when it knows the cluster, for until then that one answers.
         """
         blocks, digest = read_configuration(self.config)
+        if self._link:
+            self._linked = self._loop.create_task(self._link.run())
         await self._take(blocks, Wait(SUCCEED_S, required=True) if self._successor else Wait(0.0))
         self._digest = digest
+        if self._hub:
+            config = self.config
+            self._workers = Workers(self._hub, config.command, config.workers - 1, config.netns)
+            if self._successor:
+                await self._workers.wait_ready(SUCCEED_S)
         if self._successor:
             self._successor.taken()
+        if self._link:
+            self._link.ready()
 
     async def reload(self) -> bool:
         """Take the Corefile as it is now; return whether it changed. What is wrong is said, and not taken."""
@@ -137,6 +163,8 @@ class CorefileServer:
                 self._digest = before
             log.error("dns: reload: %s; the configuration from before stays", error)  # noqa: TRY400
             return False
+        if self._workers:
+            self._workers.reload()
         log.info("dns: reloaded %s", self.config.corefile)
         return True
 
@@ -169,7 +197,13 @@ class CorefileServer:
                 addresses_of(self.config.netns)
             )
             names = ClusterNames(config, own)
-            self._following[config] = self._loop.create_task(self._run(names, self._api(config)))
+            if self._link:
+                self._link.follow(names)
+                self._following[config] = self._loop.create_task(_for_ever())
+            else:
+                if self._hub:
+                    names.feed.hub, names.feed.cluster = self._hub, cluster_of(config)
+                self._following[config] = self._loop.create_task(self._run(names, self._api(config)))
             self._clusters[config] = names
             try:
                 async with asyncio.timeout(config.startup_timeout_s if wait.most_s is None else wait.most_s):
@@ -201,22 +235,25 @@ class CorefileServer:
         for config in [config for config in self._clusters if config not in wanted]:
             del self._clusters[config]
             self._following.pop(config).cancel()
+        if self._hub:
+            self._hub.forget({cluster_of(config) for config in self._clusters})
 
     def _forward(self, site: Site, waiting: Forwarding, reply: Reply) -> None:
         assert self.live is not None
         self.live.forward(site, waiting, reply)
 
-    def _page(self, path: str) -> "partial[tuple[HTTPStatus, str]]":
-        return partial({"/health": self._health, "/ready": self._ready, "/metrics": self._metrics}[path])
+    def _page(self, path: str) -> Page:
+        return {"/health": self._health, "/ready": self._ready, "/metrics": self._metrics}[path]
 
-    def _health(self) -> tuple[HTTPStatus, str]:
+    async def _health(self) -> Shown:
         return HTTPStatus.OK, "OK"
 
-    def _ready(self) -> tuple[HTTPStatus, str]:
+    async def _ready(self) -> Shown:
         synced = all(each.synced.is_set() for each in self._clusters.values())
         self._was_ready = self._was_ready or synced
         stays = self._was_ready and any(block.ready_once for block in (self.live.blocks if self.live else ()))
         waiting = [] if synced or stays else ["kubernetes"]
+        waiting += ["workers"] if self._workers and not self._workers.ready else []
         waiting += ["lameduck"] if self.draining else []
         if waiting:
             return HTTPStatus.SERVICE_UNAVAILABLE, ",".join(waiting)
@@ -228,7 +265,12 @@ class CorefileServer:
     def _silent_s(self) -> float | None:
         return max((each.silent_s or 0.0 for each in self._clusters.values()), default=None)
 
-    def _metrics(self) -> tuple[HTTPStatus, str]:
+    async def _metrics(self) -> Shown:
+        own = self._own_metrics()
+        pages = [own, *await self._workers.figures()] if self._workers else []
+        return HTTPStatus.OK, added_up(pages) if pages else own
+
+    def _own_metrics(self) -> str:
         parts = self.live.parts if self.live else []
         servers = [
             UpstreamFigures(upstream, forwarder.health.is_down(number))
@@ -246,17 +288,17 @@ class CorefileServer:
             self._silent_s(),
             sum(each.missed for each in self._clusters.values()),
         )
-        return HTTPStatus.OK, render(figures)
+        return render(figures)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve, and look for a new Corefile, until ``stop`` or until a successor has our sockets.
 
         After ``stop`` we serve some seconds more (``lameduck``); in any case what was asked is answered.
         """
-        path = self.config.handover
+        path = self.config.handover_path
         offer = Offer(path, self._sockets.in_use) if path else None
         looking = self._loop.create_task(self._look())
-        events = [stop, offer.taken] if offer else [stop]
+        events = [stop, *([offer.taken] if offer else []), *([self._link.ended] if self._link else [])]
         waits = [self._loop.create_task(_until(each)) for each in events]
         try:
             while not any(each.done() for each in waits):
@@ -266,6 +308,8 @@ class CorefileServer:
                     await task  # a bug, or a wrong configuration: it must surface
             self.draining = True
             looking.cancel()
+            if self._workers:
+                self._workers.stop()
             if not (offer and offer.taken.is_set()):
                 blocks = self.live.blocks if self.live else ()
                 await asyncio.sleep(max((block.lameduck_s for block in blocks), default=0.0))
@@ -291,11 +335,13 @@ class CorefileServer:
             every_s = min((block.reload_s for block in told), default=30.0)
             jitter_s = min((block.reload_jitter_s for block in told), default=0.0)
             await asyncio.sleep(every_s + random.uniform(-jitter_s, jitter_s))
-            if told:
+            if told and not self.config.worker:  # a worker is told
                 await self.reload()
 
     async def close(self) -> None:
         """Close everything."""
+        if self._workers:
+            await self._workers.close(FINISH_S if self.draining else 0.0)
         self._front.close()
         if self.live:
             self.live.stop()
@@ -316,7 +362,8 @@ def _pem(path: str) -> bytes:
 
 async def serve(config: ServeConfig, stop: asyncio.Event, again: asyncio.Event | None = None) -> None:
     """Serve until ``stop`` is set; ``again`` asks for a look at the Corefile at once. Raises KubenetError."""
-    successor = await succeed(config.handover) if config.handover else None
+    path = config.handover_path
+    successor = await succeed(path) if path else None
     server = CorefileServer(config, successor)
     try:
         await server.start()
@@ -331,6 +378,10 @@ async def serve(config: ServeConfig, stop: asyncio.Event, again: asyncio.Event |
         await server.close()
         if successor:
             successor.close()
+
+
+async def _for_ever() -> None:
+    await asyncio.Event().wait()
 
 
 async def _until(event: asyncio.Event) -> None:

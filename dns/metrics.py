@@ -4,7 +4,7 @@ Source: Prometheus exposition formats, text 0.0.4; manual pages of the plugins o
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -45,6 +45,37 @@ def render(figures: Figures) -> str:
         lines += (f"# HELP {name} {text}", f"# TYPE {name} {kind}")
         lines += (f"{name}{labels.get('', '')}{_labels(labels)} {value:.15g}" for labels, value in samples)
     return "\n".join(lines) + "\n"
+
+
+def added_up(pages: Sequence[str]) -> str:
+    """Return one page for several processes: counters are added, of gauges the greatest is shown."""
+    values: dict[str, float] = {}
+    kinds: dict[str, str] = {}
+    for page in pages:
+        for line in page.splitlines():
+            name, _, value = line.rpartition(" ")
+            if line.startswith("#"):
+                values.setdefault(line, 0)
+                if line.startswith("# TYPE "):
+                    kinds[line.split()[2]] = value
+            else:
+                gauge = kinds.get(name.partition("{")[0]) == "gauge"
+                before = values.get(name, 0.0)
+                values[name] = max(before, float(value)) if gauge else before + float(value)
+    lines = (each if each.startswith("#") else f"{each} {value:.15g}" for each, value in values.items())
+    return _grouped(lines)
+
+
+def _grouped(lines: Iterable[str]) -> str:
+    """Return the lines with those of one family together, as the format wants them."""
+    families: dict[str, list[str]] = {}
+    for line in lines:
+        name = line.split()[2] if line.startswith("#") else line.partition("{")[0].partition(" ")[0]
+        for ending in ("_bucket", "_sum", "_count"):
+            if (whole := name.removesuffix(ending)) in families:
+                name = whole
+        families.setdefault(name, []).append(line)
+    return "\n".join(line for found in families.values() for line in found) + "\n"
 
 
 Samples: TypeAlias = list[tuple[Mapping[str, str], float]]

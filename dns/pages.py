@@ -8,12 +8,13 @@ Source: RFC 9112.
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TypeAlias
 
-Page: TypeAlias = Callable[[], tuple[HTTPStatus, str]]
+Shown: TypeAlias = tuple[HTTPStatus, str]
+Page: TypeAlias = Callable[[], Awaitable[Shown]]
 
 REQUEST_BYTES = 8192
 PATIENCE_S = 5.0
@@ -43,7 +44,7 @@ class PageServer:
             if self._open <= MOST_CONNECTIONS:
                 async with asyncio.timeout(PATIENCE_S):
                     head = await reader.readuntil(b"\r\n\r\n")
-                    writer.write(self._reply(head))
+                    writer.write(await self._reply(head))
                     await writer.drain()
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass  # the client's loss
@@ -51,7 +52,7 @@ class PageServer:
             self._open -= 1
             writer.close()
 
-    def _reply(self, head: bytes) -> bytes:
+    async def _reply(self, head: bytes) -> bytes:
         words = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ")
         method, path = words[0], words[1].partition("?")[0] if len(words) == 3 else ""
         page = self.pages.get(path)
@@ -60,7 +61,7 @@ class PageServer:
         elif page is None:
             status, text = HTTPStatus.NOT_FOUND, ""
         else:
-            status, text = page()
+            status, text = await page()
         body = text.encode()
         answer = (
             f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: text/plain; version=0.0.4\r\n"

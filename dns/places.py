@@ -46,8 +46,11 @@ class Place:
 class SocketSource:
     """Opens sockets in one namespace; those that a predecessor left are used again."""
 
-    def __init__(self, netns: NetNs | None, successor: Successor | None = None) -> None:
+    def __init__(
+        self, netns: NetNs | None, successor: Successor | None = None, *, shared: bool = False
+    ) -> None:
         self._netns = netns
+        self._shared = shared  # with workers
         self._left = successor.sockets if successor else {}
         self._bound: dict[SocketName, socket.socket] = {}
 
@@ -58,7 +61,9 @@ class SocketSource:
     def bound(self, address: IPAddress, port: int, kind: int) -> socket.socket:
         """Return a bound socket. Raises InvalidInput, AlreadyExists, NotPermitted."""
         name = str(address), port, int(kind)
-        opened = self._left.pop(name, None) or bound_socket(self.open, address, port, kind)
+        opened = self._left.pop(name, None) or bound_socket(
+            self.open, address, port, kind, shared=self._shared
+        )
         self._bound[name] = opened
         return opened
 
@@ -89,7 +94,8 @@ class _Open:
 class Front:
     """All places of a server, and its HTTP listeners."""
 
-    def __init__(self, sockets: SocketSource, forward: ForwardOf) -> None:
+    def __init__(self, sockets: SocketSource, forward: ForwardOf, *, with_pages: bool = True) -> None:
+        self.with_pages = with_pages
         self.pages: dict[Listen, PageServer] = {}
         self._sockets = sockets
         self._forward = forward
@@ -112,7 +118,7 @@ class Front:
             for place in _places(live.blocks):
                 if place not in self._open:
                     await self._open_place(place, live, prepared)
-            for listen in listens(live.blocks):
+            for listen in listens(live.blocks) if self.with_pages else ():
                 if listen not in self.pages:
                     address = listen.address or EVERYWHERE[0]
                     server = prepared.pages[listen] = PageServer()

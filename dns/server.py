@@ -149,8 +149,12 @@ class DnsServer:
         return netns.socket(family, kind) if netns else socket.socket(family, kind)
 
 
-def bound_socket(open_socket: SocketFactory, address: IPAddress, port: int, kind: int) -> socket.socket:
-    """Return a socket that is bound. Raises InvalidInput, AlreadyExists, NotPermitted."""
+def bound_socket(
+    open_socket: SocketFactory, address: IPAddress, port: int, kind: int, *, shared: bool = False
+) -> socket.socket:
+    """Return a socket that is bound; ``shared``: other processes of ours are bound there too.
+
+    Raises InvalidInput, AlreadyExists, NotPermitted."""
     opened = open_socket(socket.AF_INET if address.version == 4 else socket.AF_INET6, kind)
     try:
         if address.version == 6:
@@ -158,6 +162,8 @@ def bound_socket(open_socket: SocketFactory, address: IPAddress, port: int, kind
             opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if kind == socket.SOCK_STREAM:
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         opened.bind((str(address), port))
     except OSError as error:
         opened.close()

@@ -28,9 +28,25 @@ if TYPE_CHECKING:
     metavar="SOCKET",
     help="Take the sockets of the server that offers them here, and offer ours: a restart loses no query.",
 )
+@click.option(
+    "--workers",
+    type=click.IntRange(min=0),
+    default=1,
+    show_default=True,
+    help="Processes that answer; they share one watch. 0: one for each core.",
+)
+@click.option("--worker", type=int, default=0, hidden=True)
+@click.option("--worker-fd", type=int, default=-1, hidden=True)
 @click.pass_context
 def dns(
-    context: click.Context, conf: Path | None, port: int, kubeconfig: Path | None, handover: Path | None
+    context: click.Context,
+    conf: Path | None,
+    port: int,
+    kubeconfig: Path | None,
+    handover: Path | None,
+    workers: int,
+    worker: int,
+    worker_fd: int,
 ) -> None:
     """Serve the cluster's names, or ask a DNS server.
 
@@ -51,9 +67,26 @@ def dns(
 
     from dns.daemon import ServeConfig
 
-    config = ServeConfig(conf, port, kubeconfig, environment=dict(os.environ), handover=handover)
-    _print_queries()
+    config = ServeConfig(
+        conf,
+        port,
+        kubeconfig,
+        environment=dict(os.environ),
+        handover=handover,
+        workers=0 if worker else workers or len(os.sched_getaffinity(0)),
+        command=_worker_command(conf, port, kubeconfig, handover),
+        worker=worker,
+        worker_fd=worker_fd,
+    )
     asyncio.run(_serve(config))
+
+
+def _worker_command(conf: Path, port: int, kubeconfig: Path | None, handover: Path | None) -> tuple[str, ...]:
+    import sys
+
+    given = (("--conf", conf), ("--dns.port", port), ("--kubeconfig", kubeconfig), ("--handover", handover))
+    options = [word for name, value in given if value is not None for word in (name, str(value))]
+    return sys.executable, "-m", "kubenet", "dns", *options
 
 
 async def _serve(config: "ServeConfig") -> None:
