@@ -1,7 +1,8 @@
 """Says why a pod gets the answer it gets: names tried, plugin, objects and their versions. *Pure.*
 
-A pod's resolver tries a name with few dots below each name of its search path first, and takes the first
-answer that has records.
+The question goes through the same plugins as in the server, with a Corefile's settings or the usual ones. A
+pod's resolver tries a name with few dots below each name of its search path first, and takes the first answer
+that has records.
 
 Source: resolv.conf(5) (search, ndots); Kubernetes documentation, "DNS for Services and Pods".
 """
@@ -11,15 +12,21 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 from dns import names
-from dns.answer import Forward, answer
+from dns.answer import Answer, Forward
+from dns.chain import Decision, Request, resumed
+from dns.cluster import zone_config
+from dns.corefile import no_files, read_corefile
 from dns.feed import ClusterFeed
 from dns.names import WireName
-from dns.read import Naming, service_key
+from dns.plugins.registry import read_blocks
+from dns.read import service_key
 from dns.records import RRset
 from dns.service import ServiceKey
-from dns.wire import Question, RType
-from dns.zone import Zone, ZoneConfig
-from kubenet.model.objects import EndpointSlice, KubeObject, Namespace, Service
+from dns.settings import Block, Kubernetes
+from dns.site import Part, Site
+from dns.wire import RD, Query, Question, Rcode, RType
+from dns.zone import Zone
+from kubenet.model.objects import EndpointSlice, KubeObject, Namespace, Pod, Service
 
 NDOTS = 5  # of a pod with dnsPolicy ClusterFirst
 
@@ -31,6 +38,46 @@ class Objects:
     services: tuple[Service, ...]
     slices: tuple[EndpointSlice, ...]
     namespaces: tuple[Namespace, ...]
+    pods: tuple[Pod, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """The pod whose answer is explained."""
+
+    namespace: str
+    address: str = "0.0.0.0"
+
+
+def usual_blocks(domain: str) -> tuple[Block, ...]:
+    """Return the server blocks that kubeadm sets up, for who gives no Corefile. Raises InvalidInput."""
+    text = f""".:53 {{
+        kubernetes {domain} in-addr.arpa ip6.arpa {{
+            pods insecure
+            fallthrough in-addr.arpa ip6.arpa
+        }}
+        forward . /etc/resolv.conf
+    }}"""
+    return read_blocks(read_corefile(text, "Corefile", env={}, read_files=no_files))
+
+
+def site_of(blocks: Sequence[Block], objects: Objects) -> Site:
+    """Return what answers as ``blocks`` say, from these objects. Files behind plugins are not read yet."""
+    zones = {block.kubernetes: _zone(block.kubernetes, objects) for block in blocks if block.kubernetes}
+    parts = [
+        Part(block, zones.get(block.kubernetes) if block.kubernetes else None, _first) for block in blocks
+    ]
+    return Site(blocks[0].port, parts)
+
+
+def _first(_choices: int) -> int:
+    return 0
+
+
+def domain_of(blocks: Sequence[Block]) -> str:
+    """Return the cluster's domain, ``cluster.local`` if no block says."""
+    told = next((block.kubernetes.domain for block in blocks if block.kubernetes), b"")
+    return names.to_text(told).removesuffix(".") if told else "cluster.local"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +97,12 @@ class Attempt:
         return "\n".join(lines)
 
 
-def explain(name: str, rtype: RType, namespace: str, objects: Objects, domain: str) -> list[Attempt]:
-    """Return what a resolver in a pod of ``namespace`` asks, up to the answer. Raises InvalidInput."""
-    feed = _feed(objects, domain)
+def explain(name: str, rtype: RType, asker: Asker, site: Site, objects: Objects) -> list[Attempt]:
+    """Return what a resolver in a pod asks, up to the answer. Raises InvalidInput."""
     attempts: list[Attempt] = []
-    for tried in candidates(name, namespace, domain):
-        attempts.append(_attempt(names.from_text(tried), rtype, feed.zone, objects))
+    domain = domain_of([part.block for part in site.parts])
+    for tried in candidates(name, asker.namespace, domain):
+        attempts.append(_attempt(Question(names.from_text(tried), rtype), asker, site, objects))
         if attempts[-1].records or attempts[-1].plugin == "forward":
             break
     return attempts
@@ -70,34 +117,68 @@ def candidates(name: str, namespace: str, domain: str) -> list[str]:
     return [f"{name}.", *below] if name.count(".") >= NDOTS else [*below, f"{name}."]
 
 
-def _feed(objects: Objects, domain: str) -> ClusterFeed:
-    config = ZoneConfig(
-        Naming(names.from_text(domain)), fallthrough=frozenset((names.IN_ADDR_ARPA, names.IP6_ARPA))
-    )
-    feed = ClusterFeed(config, serial=1)
+def _zone(config: Kubernetes, objects: Objects) -> Zone:
+    feed = ClusterFeed(zone_config(config, ()), serial=1, some_namespaces=bool(config.namespace_labels))
     for namespace in objects.namespaces:
         feed.namespace(namespace.metadata.name, namespace)
     for service in objects.services:
-        feed.service(service.metadata.key, service)
-    for each in objects.slices:
+        if not config.namespaces or service.metadata.namespace in config.namespaces:
+            feed.service(service.metadata.key, service)
+    for each in objects.slices if config.endpoints else ():
         feed.endpoint_slice(each.metadata.key, each)
+    for pod in objects.pods:
+        feed.pod(pod.metadata.key, pod)
     feed.complete()
     while not feed.flush().zone.synced:
         pass
-    return feed
+    return feed.zone
 
 
-def _attempt(name: WireName, rtype: RType, zone: Zone, objects: Objects) -> Attempt:
-    text = names.to_text(name)
-    decision = answer(Question(name, rtype), zone)
-    if isinstance(decision, Forward):
-        records = tuple(_lines(decision.aliases))
-        target = names.to_text(decision.question.name)
-        return Attempt(text, "asked upstream", records, "forward", (f"{target} is no name of the cluster",))
-    records = tuple(_lines(decision.answers))
-    key = decision.service or _service_at(name, zone)
-    because = _objects_of(key, objects) if key else _absence(name, zone)
-    return Attempt(text, decision.rcode.name, records, "kubernetes", tuple(because))
+def _attempt(question: Question, asker: Asker, site: Site, objects: Objects) -> Attempt:
+    text = names.to_text(question.name)
+    query = Query(0, RD, question)
+    part = site.part_for(query, asker.address, stream=False, size_bytes=0)
+    if part is None:
+        return Attempt(text, "REFUSED", (), "none", ("no server block is for this name",))
+    decision = part.serve(Request(question, asker.address, query))
+    match decision:
+        case Forward():
+            return _asked_upstream(text, decision, part)
+        case Answer():
+            return _answered(question, decision, part, objects)
+        case _:
+            return Attempt(text, "no answer", (), part.plugin or "acl", ("a plugin drops it",))
+
+
+def _asked_upstream(text: str, decision: Forward, part: Part) -> Attempt:
+    name = decision.question.name.lower()
+    target = names.to_text(name)
+    found: Decision = resumed(Answer(Rcode.NOERROR, decision.aliases), decision.then)
+    records = tuple(_lines(found.answers)) if isinstance(found, Answer) else ()
+    to = next((each for each in part.block.forwards if each.takes(name)), None)
+    if to is None:
+        return Attempt(text, "REFUSED", records, "none", (f"{target} is no name of the cluster",))
+    servers = ", ".join(each if isinstance(each, str) else str(each.address) for each in to.servers)
+    because = f"{target} is no name of the cluster; {servers} is asked"
+    return Attempt(text, "asked upstream", records, "forward", (because,))
+
+
+def _answered(question: Question, decision: Answer, part: Part, objects: Objects) -> Attempt:
+    zone = part.responder.zone
+    owners = (question.name, *(rrset.owner for rrset in decision.answers))
+    keys = dict.fromkeys(
+        key for key in (decision.service, *(_service_at(each, zone) for each in owners)) if key
+    )
+    because = [reason for key in keys for reason in _objects_of(key, objects)]
+    because = because or list(_absence(question.name, zone))
+    plugin = decision.plugin or "kubernetes"
+    return Attempt(
+        names.to_text(question.name),
+        decision.rcode.name,
+        tuple(_lines(decision.answers)),
+        plugin,
+        tuple(because),
+    )
 
 
 def _service_at(name: WireName, zone: Zone) -> ServiceKey | None:

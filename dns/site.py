@@ -296,7 +296,7 @@ class Site:
         way = way_of(client, stream=stream)
         if not isinstance(query, Query):
             return self._counted(query, None, way)
-        part = self._part_for(query, client, stream, len(message))
+        part = self.part_for(query, client, stream=stream, size_bytes=len(message))
         if part is None:
             limit = query.udp_limit
             return self._counted(write_reply(query, refuse(Rcode.REFUSED), limit, lambda _: 0), None, way)
@@ -317,7 +317,8 @@ class Site:
             count(reply, tallies, part.plugin if part else "", way)
         return reply
 
-    def _part_for(self, query: Query, client: str, stream: bool, size_bytes: int) -> Part | None:
+    def part_for(self, query: Query, client: str, *, stream: bool, size_bytes: int) -> Part | None:
+        """Return the block that a query is for, None if it is for none."""
         for parts in self._holders(query.question.name.lower()):
             for part in parts:
                 if part.is_for(query, client, stream=stream, size_bytes=size_bytes):

@@ -8,7 +8,8 @@ import click
 
 if TYPE_CHECKING:
     from dns.daemon import ServeConfig
-    from dns.explain import Objects
+    from dns.explain import Asker, Objects
+    from dns.site import Site
     from kubenet.client.kubeconfig import ClusterConfig
 
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 )
 @click.option("--worker", type=int, default=0, hidden=True)
 @click.option("--worker-fd", type=int, default=-1, hidden=True)
+@click.option("--check", is_flag=True, help="Read the Corefile, say what is wrong with it, and end.")
 @click.pass_context
 def dns(
     context: click.Context,
@@ -47,6 +49,7 @@ def dns(
     workers: int,
     worker: int,
     worker_fd: int,
+    check: bool,
 ) -> None:
     """Serve the cluster's names, or ask a DNS server.
 
@@ -65,7 +68,7 @@ def dns(
     import asyncio
     import os
 
-    from dns.daemon import ServeConfig
+    from dns.daemon import ServeConfig, read_configuration
 
     config = ServeConfig(
         conf,
@@ -78,6 +81,11 @@ def dns(
         worker=worker,
         worker_fd=worker_fd,
     )
+    if check:
+        blocks, _ = read_configuration(config)
+        print(f"{conf}: {len(blocks)} server block{'s' if len(blocks) > 1 else ''}, nothing wrong")
+        return
+    _print_queries()
     asyncio.run(_serve(config))
 
 
@@ -179,12 +187,23 @@ def query(
 @click.argument("name")
 @click.option("--from", "pod", required=True, metavar="[NAMESPACE/]POD", help="Who asks.")
 @click.option("--type", "type_", default="A", show_default=True, help="A, AAAA, SRV, PTR, ...")
-@click.option("--domain", default="cluster.local", show_default=True, help="The cluster's domain.")
+@click.option(
+    "--conf", type=click.Path(path_type=Path), help="The server's Corefile; default: what kubeadm sets up."
+)
+@click.option("--domain", default="cluster.local", show_default=True, help="Without --conf: the cluster's.")
 @click.option(
     "--kubeconfig", type=click.Path(path_type=Path), help="Of the cluster; default: the lab of --name."
 )
 @click.option("-n", "--name", "lab", envvar="KUBENET_LAB", help="The lab. [env: KUBENET_LAB]")
-def explain(name: str, pod: str, type_: str, domain: str, kubeconfig: Path | None, lab: str | None) -> None:
+def explain(
+    name: str,
+    pod: str,
+    type_: str,
+    conf: Path | None,
+    domain: str,
+    kubeconfig: Path | None,
+    lab: str | None,
+) -> None:
     """Say which name of the search path, plugin and objects give POD its answer for NAME.
 
     It asks the API server, not the DNS server: what is said here and what a pod gets differ only if a DNS
@@ -193,9 +212,12 @@ def explain(name: str, pod: str, type_: str, domain: str, kubeconfig: Path | Non
         kubenet dns explain web --from demo/client
     """
     import asyncio
+    import os
     import sys
 
+    from dns.daemon import ServeConfig, read_configuration
     from dns.explain import explain as explain_name
+    from dns.explain import site_of, usual_blocks
     from dns.wire import RType
     from kubenet.client.kubeconfig import ClusterConfig, load
     from kubenet.errors import InvalidInput
@@ -210,16 +232,30 @@ def explain(name: str, pod: str, type_: str, domain: str, kubeconfig: Path | Non
         config = ClusterConfig(server=client_of(lab or only_lab()).server)
     namespace, slash, pod_name = pod.rpartition("/")
     namespace = namespace if slash else "default"
-    objects, policy = asyncio.run(_cluster_objects(config, namespace, pod_name))
+    blocks = usual_blocks(domain)
+    if conf is not None:
+        blocks, _ = read_configuration(ServeConfig(conf, environment=dict(os.environ)))
+    objects, asker, policy = asyncio.run(_cluster_objects(config, namespace, pod_name))
     if policy not in ("ClusterFirst", "ClusterFirstWithHostNet"):
         raise InvalidInput(f"pod {pod}: dnsPolicy {policy}: it does not ask the cluster's DNS server")
-    attempts = explain_name(name, RType[type_.upper()], namespace, objects, domain)
+    site = site_of(blocks, objects)
+    _read_files(site)
+    attempts = explain_name(name, RType[type_.upper()], asker, site, objects)
     print("\n".join(map(str, attempts)))
     sys.exit(0 if attempts[-1].records or attempts[-1].plugin == "forward" else 1)
 
 
-async def _cluster_objects(config: "ClusterConfig", namespace: str, pod: str) -> "tuple[Objects, str]":
-    from dns.explain import Objects
+def _read_files(site: "Site") -> None:
+    from dns.watched import WatchedFiles, host_lines
+
+    for part in site.parts:
+        WatchedFiles(part)
+        if part.hosts:
+            part.hosts.renew(host_lines(part.hosts.config))
+
+
+async def _cluster_objects(config: "ClusterConfig", namespace: str, pod: str) -> "tuple[Objects, Asker, str]":
+    from dns.explain import Asker, Objects
     from kubenet.client.transport import ApiClient
     from kubenet.model.objects import EndpointSlice, Namespace, Pod, Service
     from kubenet.model.resources import ENDPOINTSLICES, NAMESPACES, PODS, SERVICES
@@ -230,5 +266,6 @@ async def _cluster_objects(config: "ClusterConfig", namespace: str, pod: str) ->
             await client.list(SERVICES, "", Service),
             await client.list(ENDPOINTSLICES, "", EndpointSlice),
             await client.list(NAMESPACES, "", Namespace),
+            await client.list(PODS, "", Pod),
         )
-    return objects, asker.spec.dns_policy
+    return objects, Asker(namespace, asker.status.pod_ip or "0.0.0.0"), asker.spec.dns_policy

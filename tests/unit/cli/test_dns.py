@@ -34,3 +34,17 @@ def test_P_an_unknown_plugin_is_named_with_its_line(
 def test_explain_knows_its_types(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["dns", "explain", "web", "--from", "demo/x", "--type", "B"]) == 2
     assert "type 'B': unknown" in capsys.readouterr().err
+
+
+def test_C9_a_corefile_can_be_checked_before_it_is_used(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    corefile = tmp_path / "Corefile"
+    corefile.write_text(".:5399 {\n    forward . 192.0.2.1 {\n        polcy random\n    }\n}\n")
+    assert main(["dns", "--conf", str(corefile), "--check"]) == 2
+    said = capsys.readouterr().err
+    assert f"{corefile}:3: forward: unknown option 'polcy'" in said
+    assert "did you mean policy?" in said
+    corefile.write_text(".:5399 {\n    forward . 192.0.2.1\n}\n")
+    assert main(["dns", "--conf", str(corefile), "--check"]) == 0
+    assert "1 server block, nothing wrong" in capsys.readouterr().out

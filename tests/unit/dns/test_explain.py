@@ -2,9 +2,12 @@
 
 import pytest
 
-from dns.explain import Objects, candidates, explain
+from dns.explain import Asker, Attempt, Objects, candidates, site_of, usual_blocks
+from dns.explain import explain as explain_by
+from dns.settings import Block
 from dns.wire import RType
 from kubenet.model.objects import EndpointSlice, Namespace, ObjectMeta, Service
+from tests.unit.dns.test_corefile import blocks
 from tests.unit.dns.world import ZONE, endpoint, endpoint_slice, external, service
 
 NAMESPACES = tuple(Namespace(metadata=ObjectMeta(name=name)) for name in ("demo", "default"))
@@ -13,6 +16,13 @@ NAMESPACES = tuple(Namespace(metadata=ObjectMeta(name=name)) for name in ("demo"
 def objects(*held: Service | EndpointSlice) -> Objects:
     services = tuple(each for each in held if isinstance(each, Service))
     return Objects(services, tuple(each for each in held if isinstance(each, EndpointSlice)), NAMESPACES)
+
+
+def explain(
+    name: str, rtype: RType, namespace: str, held: Objects, domain: str, blocks: tuple[Block, ...] = ()
+) -> list[Attempt]:
+    site = site_of(blocks or usual_blocks(domain), held)
+    return explain_by(name, rtype, Asker(namespace, "10.244.0.9"), site, held)
 
 
 @pytest.mark.parametrize(
@@ -64,3 +74,37 @@ def test_C14_what_is_not_ours_is_asked_upstream_after_three_denials() -> None:
     (alias,) = explain("x", RType.A, "demo", objects(external("demo/x", "example.com")), ZONE)
     assert alias.plugin == "forward"
     assert alias.records == (f"x.demo.svc.{ZONE}. 5 CNAME example.com.",)
+
+
+def test_C14_the_corefile_s_plugins_are_named() -> None:
+    held = objects(service("demo/web", "10.96.1.1"))
+    parsed = blocks(
+        f"""{ZONE} example.org {{
+            rewrite name shop.example.org web.demo.svc.{ZONE}
+            hosts {{
+                192.0.2.1 static.example.org
+                fallthrough
+            }}
+            acl {{
+                drop type TXT
+            }}
+            kubernetes {ZONE}
+        }}"""
+    )
+
+    def only(name: str, rtype: RType = RType.A) -> Attempt:
+        return explain(name, rtype, "demo", held, ZONE, parsed)[0]
+
+    shop = only("shop.example.org.")
+    assert (shop.plugin, shop.records) == ("kubernetes", ("shop.example.org. 5 A 10.96.1.1",))
+    static = only("static.example.org.")
+    assert (static.plugin, static.status) == ("hosts", "NOERROR")
+    assert only("none.example.org.").status == "REFUSED"
+    assert only("example.net.").because == ("no server block is for this name",)
+    assert only("web.", RType.TXT).status == "REFUSED"
+    assert only(f"web.demo.svc.{ZONE}.", RType.TXT).status == "no answer"
+
+
+def test_C14_the_servers_that_are_asked_are_named() -> None:
+    (last,) = explain("example.com.", RType.A, "demo", objects(), ZONE)
+    assert last.because == ("example.com. is no name of the cluster; /etc/resolv.conf is asked",)
