@@ -5,6 +5,7 @@ import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from ipaddress import IPv4Address, ip_address, ip_network
 from pathlib import Path
 
@@ -369,3 +370,42 @@ def test_dual_stack_pods_talk_over_both_families_on_one_node_and_on_two(
         assert talk(a, b, "fd00:1::3") == "fd00:1::2"
         assert talk(a, c, "fd00:2::2", 100_000) == "fd00:1::2"
         assert talk(a, c, "10.244.2.2") == "10.244.1.2"
+
+
+@pytest.mark.parametrize("wiring", list(Wiring), ids=lambda wiring: str(wiring.value))
+def test_nodes_that_reach_each_other_over_ipv6_carry_pods_of_both_families(
+    make_node: NodeMaker, pin: Pin, wiring: Wiring
+) -> None:
+    cidrs = (CLUSTER_CIDR, ip_network("fd00::/16"))
+    nodes = [make_node(number, cluster_cidrs=cidrs, wiring=wiring) for number in (1, 2)]
+    for number, node in enumerate(nodes, start=1):
+        run(["ip", "address", "add", f"fd01::{number}/64", "dev", "eth0", "nodad"], netns=node.netns)
+        ranges = (*node.net.pod_cidrs, ip_network(f"fd00:{number}::/64"))
+        node.net = NodeNet(node.net.name, ip_address(f"fd01::{number}"), ranges)
+    for node, peer in (nodes, reversed(nodes)):
+        node.start(peer.net)
+        assert observe(node.netns).links[TUNNEL].mtu == 1500 - 70
+    with pod(nodes[0], pin("a")) as (a, a_ip), pod(nodes[1], pin("c")) as (c, _):
+        before = link_counters(nodes[1].netns)[TUNNEL].rx_packets
+        assert talk(a, c, "10.244.2.2", 200_000) == a_ip
+        assert talk(a, c, "fd00:2::2", 200_000) == "fd00:1::2"
+        assert link_counters(nodes[1].netns)[TUNNEL].rx_packets > before + 5
+
+
+def test_a_node_that_changes_to_an_ipv6_address_is_followed(
+    node_pair: tuple[LabNode, LabNode], pin: Pin
+) -> None:
+    one, two = node_pair
+    with pod(one, pin("a")) as (a, a_ip), pod(two, pin("b")) as (b, b_ip):
+        assert reaches(a, b, b_ip)
+        for number, node in enumerate(node_pair, start=1):
+            run(["ip", "address", "add", f"fd01::{number}/64", "dev", "eth0", "nodad"], netns=node.netns)
+            node.net = replace(node.net, node_ip=ip_address(f"fd01::{number}"))
+        for node, peer in (node_pair, reversed(node_pair)):
+            assert node.agent is not None
+            node.agent.sync(node.net, [peer.net])
+        assert observe(a).links["eth0"].mtu == 1500 - 70
+        assert talk(a, b, b_ip, 100_000) == a_ip
+        guards = run(["nft", "list", "tables"], netns=one.netns).stdout.decode()
+        assert "table ip6 kubenet-overlay" in guards
+        assert "table ip kubenet-overlay" not in guards
