@@ -17,6 +17,7 @@ from pathlib import Path
 from threading import Lock
 
 from cni.attach import Attachments
+from cni.checksums import Proof, prove
 from cni.deferred import deferred, directory_for
 from cni.flannel import annotations_of
 from cni.install import CACHE, CONFLIST, install_conflist, install_plugin, rival_of
@@ -53,6 +54,7 @@ RETRY_MOST_S = 2.0  # an underlay that comes back shall not wait long
 PACE = Pace(min_interval_s=MIN_INTERVAL_S, resync_s=RESYNC_S, retry_most_s=RETRY_MOST_S)
 TEND_EVERY_S = 30.0
 LOOK_EVERY_S = 2.0  # for what no event tells of
+PROVE_EVERY_S, PROVE_BY = 30.0, 3  # as long as no peer answers: how often, and by how many
 NETWORK_UNAVAILABLE = "NetworkUnavailable"
 
 
@@ -122,6 +124,8 @@ class NodeAgent:
             self._reaper = ThreadPoolExecutor(1, thread_name_prefix="cni-reaper")
             self._pod_cidrs: tuple[IPNetwork, ...] = ()
             self._rules = NO_RULES
+            self._proved = 0  # the number of the tunnel device whose checksums are known
+            self._prove_due_s, self._prove_turn = 0.0, 0
             self._mtu = 0  # that the pods have
             self._acting = Lock()  # a thread whose task was cancelled goes on; ``stop`` waits for it
             self._stopped = False
@@ -174,7 +178,7 @@ class NodeAgent:
     @property
     def ifnames(self) -> frozenset[str]:
         """The node's links whose changes are ours to repair, and the one that carries the overlay."""
-        names = {self._network.underlay_ifname, f"kubenet.{self.config.vni}"}
+        names = {self._network.underlay_ifname, self._network.tunnel_ifname}
         return frozenset(names | ({BRIDGE_IFNAME} if self.config.wiring is Wiring.BRIDGE else set()))
 
     def install(self) -> None:
@@ -198,6 +202,22 @@ class NodeAgent:
     def drifting(self) -> bool:
         """Return whether it is time to compare although nobody told of a change."""
         return self._network.settings_changed() or self._network.filter_is_due()
+
+    def prove_tunnel(self) -> None:
+        """Find out once for each tunnel device whether its checksums are right. Raises KubenetError."""
+        now_s = time.monotonic()
+        with self._acting:
+            index, peers = self._network.tunnel_index, self._network.tunnel_ends
+            if self._stopped or not index or self._proved == index or now_s < self._prove_due_s:
+                return
+            self._prove_due_s = now_s + PROVE_EVERY_S
+        # The proof takes seconds when peers are silent: others must not wait for it.
+        chosen = peers[self._prove_turn :] + peers[: self._prove_turn]
+        self._prove_turn = (self._prove_turn + PROVE_BY) % max(1, len(peers))
+        proof = prove(self.config.netns, self._network.tunnel_ifname, chosen[:PROVE_BY])
+        self.vitals.checksums = proof.value
+        if proof is not Proof.UNKNOWN:
+            self._proved = index
 
     def tend(self) -> None:
         """Let go of what is dead, and do what could not be done when it was asked. Raises KubenetError."""
@@ -308,8 +328,14 @@ class _Follower:
     async def _look_now_and_then(self) -> None:
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
-            if self._installed and await asyncio.to_thread(self._agent.drifting):
+            if not self._installed:
+                continue
+            if await asyncio.to_thread(self._agent.drifting):
                 self._reconciler.poke()
+            try:
+                await asyncio.to_thread(self._agent.prove_tunnel)
+            except KubenetError as error:
+                log.warning("cni %s: checksums of the tunnel: %s", self._name, error)
 
     def _on_events(self, events: Subscription) -> None:
         ours = self._agent.ifnames

@@ -98,6 +98,7 @@ class NodeNetwork:
         self._guard = PeerGuard(config.netns)
         self.underlay_ifname = config.underlay_ifname  # found at a sync if nobody named it
         self.pool_rules = NO_RULES  # as the file said at the last sync
+        self._tunnel_index = 0
         self._book = Book(config.book_path)
         self._filtered: Surroundings | None = None
         self._filter_due_s = 0.0
@@ -115,10 +116,30 @@ class NodeNetwork:
         self.pool_rules = settings.pool_rules
         wish = self._wished(own, peers, tunnel, self._direct(dump, peers, settings))
         self._write(dump, wish)
+        self._tunnel_index = self._rtnl.ifindex(self.tunnel_ifname)
         self._forward(own)
         self._guard.sync(wish.guard)
         self._filter_if_due(self._surroundings(own, tunnel.ifname, settings))
         return wiring
+
+    @property
+    def tunnel_ifname(self) -> str:
+        return f"kubenet.{self._config.vni}"
+
+    @property
+    def tunnel_index(self) -> int:
+        """The number of the tunnel device as of the last sync; 0 before."""
+        return self._tunnel_index
+
+    @property
+    def tunnel_ends(self) -> list[IPAddress]:
+        """The addresses of the peers' tunnel ends, of a family that the node has pods of."""
+        if self._wish is None:
+            return []
+        families = {cidr.version for cidr in self._wish.own.pod_cidrs}
+        through = (peer for peer in self._wish.peers if peer.name not in self._wish.direct)
+        ends = (next((c for c in peer.pod_cidrs if c.version in families), None) for peer in through)
+        return [cidr.network_address for cidr in ends if cidr is not None]
 
     def settings_changed(self) -> bool:
         """Return whether the file of settings is another than at the last sync."""

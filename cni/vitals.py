@@ -33,6 +33,7 @@ class Vitals:
     peers: int = 0
     attachments: Callable[[], int] = lambda: 0
     limited: str = "the node has no pod range yet"
+    checksums: str = "unknown"  # of the tunnel: see cni.checksums
     rival: str = ""  # the configuration that the runtime uses instead of ours
 
     def began(self) -> None:
@@ -73,6 +74,8 @@ class Vitals:
             "Whether the runtime uses another one.",
             bool(self.rival),
         )
+        repaired = self.checksums == "repaired"
+        yield "kubenet_agent_checksum_workaround", "gauge", "Whether the tunnel's offload is off.", repaired
         yield "kubenet_agent_healthy", "gauge", "Whether the last sync succeeded.", not self.limited
 
 

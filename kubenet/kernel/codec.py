@@ -287,6 +287,8 @@ def _vxlan_data(link: Link, underlay_index: int) -> bytes:
         _vxlan_local(vxlan),
         attribute(uapi.IFLA_VXLAN_PORT, struct.pack("!H", vxlan.port)),
         attribute(uapi.IFLA_VXLAN_LEARNING, b"\0"),
+        # RFC 7348 section 5: zero, which the inner packet's own makes up for; IPv6 wants one (RFC 8200).
+        attribute(uapi.IFLA_VXLAN_UDP_CSUM, b"\0") if vxlan.local.version == 4 else b"",
     )
 
 
