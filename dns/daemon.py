@@ -26,6 +26,7 @@ from dns.handover import Offer, Successor, succeed
 from dns.interfaces import addresses_of, reachable, with_addresses
 from dns.live import Live
 from dns.metrics import Figures, UpstreamFigures, added_up, render
+from dns.nodelocal import NodeLocal, arrange, undo
 from dns.pages import Page, Shown
 from dns.places import Front, SocketSource, listens
 from dns.plugins.registry import DNS_PORT, read_blocks
@@ -65,6 +66,7 @@ class ServeConfig:
     command: tuple[str, ...] = ()  # that starts a worker
     worker: int = 0  # which one we are; 0: the server itself
     worker_fd: int = -1  # where a worker hears of the cluster
+    node_local: NodeLocal | None = None
 
     @property
     def handover_path(self) -> Path | None:
@@ -115,6 +117,7 @@ class CorefileServer:
         self.live: Live | None = None
         self.reload_failed = 0
         self.draining = False
+        self.succeeded = False  # somebody else has our sockets
         self._was_ready = False
         self._digest = ""
         self._successor = successor
@@ -310,7 +313,8 @@ class CorefileServer:
             looking.cancel()
             if self._workers:
                 self._workers.stop()
-            if not (offer and offer.taken.is_set()):
+            self.succeeded = bool(offer and offer.taken.is_set())
+            if not self.succeeded:
                 blocks = self.live.blocks if self.live else ()
                 await asyncio.sleep(max((block.lameduck_s for block in blocks), default=0.0))
             await self._finish()
@@ -366,6 +370,8 @@ async def serve(config: ServeConfig, stop: asyncio.Event, again: asyncio.Event |
     successor = await succeed(path) if path else None
     server = CorefileServer(config, successor)
     try:
+        if config.node_local:
+            arrange(config.node_local, config.netns)
         await server.start()
         if config.ready:
             config.ready.set()
@@ -378,6 +384,8 @@ async def serve(config: ServeConfig, stop: asyncio.Event, again: asyncio.Event |
         await server.close()
         if successor:
             successor.close()
+        if config.node_local and not server.succeeded:
+            undo(config.node_local, config.netns)
 
 
 async def _for_ever() -> None:

@@ -9,6 +9,7 @@ import click
 if TYPE_CHECKING:
     from dns.daemon import ServeConfig
     from dns.explain import Asker, Objects
+    from dns.nodelocal import NodeLocal
     from dns.site import Site
     from kubenet.client.kubeconfig import ClusterConfig
 
@@ -36,6 +37,14 @@ if TYPE_CHECKING:
     show_default=True,
     help="Processes that answer; they share one watch. 0: one for each core.",
 )
+@click.option(
+    "--node-local",
+    "node_local",
+    multiple=True,
+    metavar="ADDRESS",
+    help="A link-local address for this node's pods, such as 169.254.20.10: put on lo and kept out of"
+    " connection tracking while the server runs. May be given twice.",
+)
 @click.option("--worker", type=int, default=0, hidden=True)
 @click.option("--worker-fd", type=int, default=-1, hidden=True)
 @click.option("--check", is_flag=True, help="Read the Corefile, say what is wrong with it, and end.")
@@ -47,6 +56,7 @@ def dns(
     kubeconfig: Path | None,
     handover: Path | None,
     workers: int,
+    node_local: tuple[str, ...],
     worker: int,
     worker_fd: int,
     check: bool,
@@ -80,6 +90,7 @@ def dns(
         command=_worker_command(conf, port, kubeconfig, handover),
         worker=worker,
         worker_fd=worker_fd,
+        node_local=_node_local(node_local, port) if node_local else None,
     )
     if check:
         blocks, _ = read_configuration(config)
@@ -87,6 +98,18 @@ def dns(
         return
     _print_queries()
     asyncio.run(_serve(config))
+
+
+def _node_local(texts: tuple[str, ...], port: int) -> "NodeLocal":
+    from ipaddress import ip_address
+
+    from dns.nodelocal import NodeLocal
+    from kubenet.errors import InvalidInput
+
+    try:
+        return NodeLocal(tuple(map(ip_address, texts)), port)
+    except ValueError as error:
+        raise InvalidInput(f"--node-local: {error}", "give an address such as 169.254.20.10") from error
 
 
 def _worker_command(conf: Path, port: int, kubeconfig: Path | None, handover: Path | None) -> tuple[str, ...]:
