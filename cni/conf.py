@@ -97,6 +97,14 @@ class _Wishes(msgspec.Struct, frozen=True):
     ip_ranges: tuple[object, ...] = msgspec.field(name="ipRanges", default=())
 
 
+_IN_ANY_CASE = ("portMappings", "bandwidth", "dns")
+_SPELLINGS = {
+    each.encode_name.lower(): each.encode_name
+    for kind in (_PortMapping, _Bandwidth, _Dns)
+    for each in msgspec.structs.fields(kind)
+}
+
+
 class _Args(msgspec.Struct, frozen=True):
     cni: _Wishes = _Wishes()
 
@@ -120,7 +128,7 @@ class Config(msgspec.Struct, frozen=True):
     dns: _Dns = _Dns()
     ipam: _Ipam = _Ipam()
     args: _Args = _Args()
-    runtime_config: _Wishes = msgspec.field(name="runtimeConfig", default=_Wishes())
+    runtime_config: dict[str, object] = msgspec.field(name="runtimeConfig", default_factory=dict)
     prev_result: dict[str, object] | None = msgspec.field(name="prevResult", default=None)
 
 
@@ -155,7 +163,8 @@ def part(stdin: bytes, kind: type[PartT]) -> PartT:
 
 def with_config(request: Request, config: Config, environment: Mapping[str, str]) -> Request:
     """Return the request with all that the configuration and CNI_ARGS ask for. Raises CniError."""
-    role = _role(config)
+    wished, argued = _wishes(config.runtime_config), config.args.cni
+    role = _role(config, wished)
     if config.mtu and not _SMALLEST_MTU <= config.mtu <= _LARGEST_MTU:
         raise CniError(
             Code.INVALID_CONFIG,
@@ -165,7 +174,6 @@ def with_config(request: Request, config: Config, environment: Mapping[str, str]
     if request.command is Command.CHECK and config.prev_result is None:
         raise CniError(Code.INVALID_CONFIG, "CHECK needs prevResult", "the result of the ADD is missing")
     extra = _cni_args(environment.get("CNI_ARGS", ""))
-    wished, argued = config.runtime_config, config.args.cni
     name = extra.get("K8S_POD_NAME", "")
     return replace(
         request,
@@ -188,7 +196,29 @@ def with_config(request: Request, config: Config, environment: Mapping[str, str]
     )
 
 
-def _role(config: Config) -> Role:
+def _wishes(runtime_config: Mapping[str, object]) -> _Wishes:
+    """Return what the runtime wishes; keys below a capability count in any case, as they do in Go.
+
+    containerd writes its own structures: ``HostPort``, ``IngressRate``, ``Servers``.
+    """
+    told = {
+        key: _spelt(value) if key in _IN_ANY_CASE else value
+        for key, value in runtime_config.items()
+        if value is not None  # an empty list or map of Go's: a pod without annotations has them as null
+    }
+    try:
+        return msgspec.convert(told, type=_Wishes)
+    except msgspec.ValidationError as error:
+        raise CniError(Code.INVALID_CONFIG, f"runtimeConfig is invalid: {error}", "stdin") from error
+
+
+def _spelt(value: object) -> object:
+    if isinstance(value, dict):
+        return {_SPELLINGS.get(key.lower(), key): each for key, each in value.items() if each is not None}
+    return [_spelt(each) for each in value] if isinstance(value, list) else value
+
+
+def _role(config: Config, wished: _Wishes) -> Role:
     """What would be required of us and is not done must not be passed over in silence."""
     if config.type == Role.LOOPBACK.value:
         return Role.LOOPBACK
@@ -197,7 +227,7 @@ def _role(config: Config) -> Role:
         unsupported = f"ipam.type: {config.ipam.type!r}"
     elif config.ipam.ranges or config.ipam.subnet:
         unsupported = "ipam.ranges and ipam.subnet: addresses are those of the node's own ranges"
-    elif config.runtime_config.ip_ranges:
+    elif wished.ip_ranges:
         unsupported = "runtimeConfig.ipRanges: addresses are those of the node's own ranges"
     if unsupported:
         raise CniError(

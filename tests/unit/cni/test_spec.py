@@ -15,6 +15,7 @@ from cni.spec import (
     Attachment,
     CniError,
     Command,
+    Dns,
     Request,
 )
 
@@ -285,3 +286,23 @@ def test_any_input_is_a_request_or_a_numbered_error_and_nothing_else(
     except CniError:
         return
     assert request.command.value == env["CNI_COMMAND"]
+
+
+def test_P1_what_the_runtime_offers_may_be_spelt_as_go_spells_its_structures() -> None:
+    # containerd passes its own structures on, whose fields have no JSON names.
+    wished = {
+        "portMappings": [{"HostPort": 8080, "ContainerPort": 80, "Protocol": "tcp", "HostIP": "10.0.0.1"}],
+        "bandwidth": {"IngressRate": 1000, "IngressBurst": 2, "EgressRate": 3000, "EgressBurst": 4},
+        "dns": {"Servers": ["10.96.0.10"], "Searches": ["cluster.local"], "Options": []},
+    }
+    got = parse(environment(), conf(runtimeConfig=wished))
+    assert [str(port) for port in got.host_ports] == ["10.0.0.1:8080/tcp"]
+    assert (got.bandwidth.ingress_rate, got.bandwidth.egress_burst) == (1000, 4)
+    assert got.dns == Dns(("10.96.0.10",), ("cluster.local",))
+
+
+def test_P1_what_is_null_is_not_wished_for() -> None:
+    nothing = {"portMappings": None, "bandwidth": None, "io.kubernetes.cri.pod-annotations": None}
+    dns = {"Servers": None, "Searches": ["cluster.local"]}
+    got = parse(environment(), conf(runtimeConfig={**nothing, "dns": dns}))
+    assert (got.host_ports, got.dns) == ((), Dns((), ("cluster.local",)))
