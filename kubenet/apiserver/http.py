@@ -26,6 +26,7 @@ from kubenet.apiserver.entries import CacheLimits
 from kubenet.apiserver.garbage import GarbageCollector
 from kubenet.apiserver.gate import Access, Call, Gate
 from kubenet.apiserver.metrics import TEXT_TYPE
+from kubenet.apiserver.misbehaviour import Misbehaviour, Mischief
 from kubenet.apiserver.openapi import v2_document, v3_document, v3_index
 from kubenet.apiserver.openapi_v2 import v2_protobuf
 from kubenet.apiserver.requests import Requests, Rights, Sent
@@ -60,6 +61,7 @@ class ServerConfig:
     advertised_port: int = 443
     cache: CacheLimits = field(default_factory=CacheLimits)
     retention: Retention = field(default_factory=Retention)
+    misbehaviour: Misbehaviour | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,9 @@ class ApiServer:
         self._gate = Gate(access or Access(), authenticator, authorizer, clock)
         self._store = store = TimedStore(store, self._gate.metrics, clock)
         self._writer = Writer(store, self._cache, addresses, clock)
-        self._streams = Streams(store, self._cache)
+        wanted = self._config.misbehaviour
+        self._mischief = Mischief(wanted) if wanted else None
+        self._streams = Streams(store, self._cache, self._mischief)
         self._garbage = GarbageCollector(self._cache, self._writer, clock)
         rights = Rights(authorizer, reviews, credentials.signer)
         self._requests = Requests(self._cache, self._writer, self._streams, clock, rights)
@@ -197,6 +201,8 @@ class ApiServer:
 
     async def _carry_out(self, request: web.BaseRequest, target: Target, call: Call) -> web.StreamResponse:
         target.check_method(request.method)
+        if self._mischief is not None:
+            self._mischief.request()
         view = negotiated(
             request.headers.get("Accept", ""), request.query.get("includeObject", ""), self._clock.now()
         )

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from kubenet.apiserver.cache import Cache, change_of
 from kubenet.apiserver.entries import Change, Shelf
+from kubenet.apiserver.misbehaviour import Mischief
 from kubenet.apiserver.query import WatchQuery
 from kubenet.apiserver.status import StatusError, expired, too_old, unavailable
 from kubenet.apiserver.view import View
@@ -87,7 +88,8 @@ class Tap:
 class Streams:
     """All watches of the server."""
 
-    def __init__(self, store: Store, cache: Cache) -> None:
+    def __init__(self, store: Store, cache: Cache, mischief: Mischief | None = None) -> None:
+        self._mischief = mischief
         self._store = store
         self._cache = cache
         self._taps: dict[str, list[Tap]] = {plural: [] for plural in cache.shelves}
@@ -133,15 +135,25 @@ class Streams:
             async with aclosing(self._chunks(shelf, query, view, tap)) as chunks:
                 async for chunk in chunks:
                     tap.writing = True
-                    await response.write(chunk)
+                    if not await self._write(response, chunk):
+                        break
                     tap.writing = False
             await response.write_eof()
         except ConnectionError:
-            pass  # the watcher left, or was cut while it did not read
+            # The watcher left, or was cut while it did not read; or we hang up on it.
+            if self._mischief is not None and request.transport is not None:
+                request.transport.close()
         finally:
             if tap in taps:
                 taps.remove(tap)
         return response
+
+    async def _write(self, response: web.StreamResponse, chunk: bytes) -> bool:
+        """Write a piece; return whether the stream goes on. Raises ConnectionError."""
+        if self._mischief is not None:
+            return await self._mischief.write(response, chunk)
+        await response.write(chunk)
+        return True
 
     async def _chunks(
         self, shelf: Shelf, query: WatchQuery, view: View, tap: Tap

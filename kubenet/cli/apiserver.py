@@ -39,6 +39,7 @@ class Options:
     audit_log: Path | None
     reads_most: int
     writes_most: int
+    misbehave: str
     etcd: "EtcdOptions"
 
 
@@ -72,6 +73,11 @@ class EtcdOptions:
 @click.option("--etcd-ca", type=Path, help="PEM file of etcd's authority.")
 @click.option("--etcd-cert", type=Path, help="PEM file of our certificate for etcd.")
 @click.option("--etcd-key", type=Path, help="PEM file of its key.")
+@click.option(
+    "--misbehave",
+    default="",
+    help="Faults for exercises: cut=P,half=P,duplicate=P,gone=P,silence=P,refuse=P.",
+)
 @click.option("--max-reads", "reads_most", type=click.IntRange(1), default=400, show_default=True)
 @click.option("--max-writes", "writes_most", type=click.IntRange(1), default=200, show_default=True)
 @click.pass_context
@@ -94,6 +100,7 @@ def apiserver(
     etcd_ca: Path | None,
     etcd_cert: Path | None,
     etcd_key: Path | None,
+    misbehave: str,
 ) -> None:
     """Serve the Kubernetes API, until SIGTERM.
 
@@ -115,6 +122,7 @@ def apiserver(
         audit_log=audit_log,
         reads_most=reads_most,
         writes_most=writes_most,
+        misbehave=misbehave,
         etcd=EtcdOptions(etcd_endpoints, etcd_root, etcd_ca, etcd_cert, etcd_key),
     )
     ctx.obj = options
@@ -205,8 +213,13 @@ async def _serve(options: Options) -> None:
     from kubenet.apiserver.datadir import read_tokens
     from kubenet.apiserver.gate import Access
     from kubenet.apiserver.http import ApiServer, ServerConfig
+    from kubenet.apiserver.misbehaviour import parse_misbehaviour
 
-    config = ServerConfig(service_cidr=_network(options.service_cidr), advertised_port=_port(options))
+    config = ServerConfig(
+        service_cidr=_network(options.service_cidr),
+        advertised_port=_port(options),
+        misbehaviour=parse_misbehaviour(options.misbehave) if options.misbehave else None,
+    )
     directory = _data_dir(options)
     tokens = read_tokens(options.token_file) if options.token_file else {}
     credentials = Credentials(directory.token_key(), tokens, options.anonymous)
