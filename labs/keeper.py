@@ -24,6 +24,7 @@ from socket import AF_INET, SO_REUSEADDR, SOCK_STREAM, SOL_SOCKET, socket
 import msgspec
 
 from cni.agent import AgentConfig, run_agent
+from cni.plan import Wiring
 from dns.server import DnsConfig, run_dns
 from kubenet.apiserver.http import ApiServer, ServerConfig
 from kubenet.client.kubeconfig import ClusterConfig
@@ -129,6 +130,7 @@ class Keeper:
             service_cidrs=(self._spec.service_cidr,),
             underlay_ifname=UNDERLAY_IFNAME,
             cache_dir=self._directory.path / "cache",
+            wiring=Wiring(self._spec.wiring),
         )
 
     def _kubelet(self, node: LabNode, netns: NetNs) -> NodeConfig:
@@ -142,7 +144,7 @@ class Keeper:
             cni_conf_dir=_cni_conf(state),
             cluster_dns=self._spec.cluster_dns,
             cluster_domain=self._spec.cluster_domain,
-            images=IMAGES,
+            images={**IMAGES, **self._spec.images},
         )
 
     def _proxy(self, node: LabNode, netns: NetNs) -> ProxyConfig:

@@ -12,8 +12,10 @@ machine.
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from itertools import combinations
 
 from kubenet.errors import InvalidInput
 from kubenet.model.links import Address, Link, LinkKind, LinkState, Route, VethPeer, state_of
@@ -26,6 +28,7 @@ API_SERVER = IPv4Address("172.30.255.254")
 API_SERVER_PORT = 6443
 UNDERLAY_MTU = 1500
 MAX_NODES = 250
+MAX_CLUSTER_PREFIX = 24
 RTPROT_STATIC = (
     4  # linux/rtnetlink.h: set by an administrator, so that no daemon of ours takes it for its own
 )
@@ -44,6 +47,9 @@ class LabSpec:
     service_cidr: IPv4Network = IPv4Network("10.96.0.0/16")
     cluster_dns: IPv4Address = IPv4Address("10.96.0.10")
     cluster_domain: str = "cluster.local"
+    proxy_mode: str = ""  # iptables, nftables; empty: what the proxy takes by itself
+    wiring: str = "routed"  # or bridge
+    images: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # beside those a lab knows
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +82,25 @@ def checked(spec: LabSpec) -> LabSpec:
         )
     if not 1 <= spec.nodes <= MAX_NODES:
         raise InvalidInput(f"{spec.nodes} nodes: a lab has 1 to {MAX_NODES}", "kubenet lab up --nodes 3")
+    _check_networks(spec)
     return spec
+
+
+def _check_networks(spec: LabSpec) -> None:
+    networks = {"cluster CIDR": spec.cluster_cidr, "service CIDR": spec.service_cidr, "underlay": UNDERLAY}
+    for (name, network), (other, taken) in combinations(networks.items(), 2):
+        if network.overlaps(taken):
+            raise InvalidInput(f"{name} {network} overlaps the {other}, {taken}", "choose another range")
+    if spec.cluster_cidr.prefixlen > MAX_CLUSTER_PREFIX:
+        raise InvalidInput(
+            f"cluster CIDR {spec.cluster_cidr}: each node gets a /{MAX_CLUSTER_PREFIX} of it",
+            f"choose a range of at most /{MAX_CLUSTER_PREFIX}",
+        )
+    if spec.cluster_dns not in spec.service_cidr:
+        raise InvalidInput(
+            f"cluster DNS {spec.cluster_dns} is no address of the service CIDR {spec.service_cidr}",
+            f"for example {spec.service_cidr[10]}",
+        )
 
 
 def topology(spec: LabSpec) -> Topology:

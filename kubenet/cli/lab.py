@@ -3,6 +3,8 @@
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
 import click
@@ -29,26 +31,86 @@ def lab() -> None:
 
 
 @lab.command()
+@click.argument("file", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
-    "-n", "--name", default="demo", show_default=True, envvar="KUBENET_LAB", help="A name for the lab."
+    "-n", "--name", envvar="KUBENET_LAB", help="A name for the lab.  [default: the file's, or demo]"
 )
-@click.option("--nodes", default=3, show_default=True, help="How many nodes.")
+@click.option("--nodes", type=int, help="How many nodes.  [default: the file's, or 3]")
 @click.option(
     "--balance",
     type=click.Choice(["random", "round-robin"]),
-    default="random",
-    show_default=True,
-    help="How Services without an annotation choose a backend.",
+    help="How Services without an annotation choose a backend.  [default: the file's, or random]",
 )
-def up(name: str, nodes: int, balance: str) -> None:
-    """Boot a lab; it runs in the background until 'kubenet lab down'."""
-    from labs import control
-    from labs.topology import LabSpec
+@click.option("--proxy-mode", type=click.Choice(["iptables", "nftables"]), help="How the proxies work.")
+@click.option("--wiring", type=click.Choice(["routed", "bridge"]), help="How pods are wired.")
+def up(
+    file: Path | None,
+    name: str | None,
+    nodes: int | None,
+    balance: str | None,
+    proxy_mode: str | None,
+    wiring: str | None,
+) -> None:
+    """Boot a lab; it runs in the background until 'kubenet lab down'.
+
+    FILE describes a lab in YAML (docs/lab-file.md): its networks, its wire, its objects. Options win over it.
+    """
+    from labs import control, wire
+    from labs.apply import apply_manifests
+    from labs.impairments import checked
+    from labs.labfile import read_lab
+    from labs.topology import topology
 
     began = time.monotonic()
-    server = control.up(LabSpec(name, nodes, balance))
-    print(f"lab {name!r}: {nodes} nodes ready in {time.monotonic() - began:.2f} s, API server {server}")
+    planned = read_lab(file.read_text(), str(file)) if file else read_lab("", "")
+    given = {"name": name, "nodes": nodes, "balance": balance, "proxy_mode": proxy_mode, "wiring": wiring}
+    spec = replace(planned.spec, **{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]  # each has the type of its field
+    checked(planned.wire, [node.name for node in topology(spec).nodes])
+    server = control.up(spec)
+    wire.impair(spec.name, planned.wire)
+    for manifest, outcome in apply_manifests(control.client_of(spec.name), planned.objects):
+        print(f"{manifest} {outcome}")
+    print(
+        f"lab {spec.name!r}: {spec.nodes} nodes ready in {time.monotonic() - began:.2f} s,"
+        f" API server {server}"
+    )
     print(f"Try:  kubenet lab status    kubectl --server {server} get nodes", file=sys.stderr)
+
+
+@lab.command()
+@NAME
+@click.option("--from", "source", default="*", help="The node from which; * is any.")
+@click.option("--to", default="*", help="The node to which; * is any.")
+@click.option("--loss", type=float, default=0.0, help="Percent of the frames, in this direction.")
+@click.option("--partition", is_flag=True, help="Nothing passes, in either direction.")
+@click.option("--mtu", type=int, default=0, help="The largest frame that the node --to gets.")
+@click.option("--rate", default="", help="What the node --to gets at most: 10mbit.")
+@click.option("--clear", is_flag=True, help="Make the wire good again.")
+def impair(
+    name: str | None,
+    source: str,
+    to: str,
+    loss: float,
+    partition: bool,
+    mtu: int,
+    rate: str,
+    clear: bool,
+) -> None:
+    """Make the wire worse, in addition to what is wrong with it already; without options, show that.
+
+    kubenet lab impair --from node-1 --to node-2 --loss 20
+    """
+    from labs import control, wire
+    from labs.impairments import Impairment
+
+    lab = name or control.only_lab()
+    wanted = Impairment(source, to, loss, partition, mtu, rate)
+    if clear:
+        wire.impair(lab, ())
+    elif wanted != Impairment():
+        wire.impair(lab, (*wire.impairments(lab), wanted))
+    for each in wire.impairments(lab):
+        print(each)
 
 
 @lab.command()

@@ -43,7 +43,7 @@ def parse(text: str, source: str, namespace: str = "default") -> tuple[Manifest,
     everything is good.
     """
     try:
-        _check_depth(text, source)
+        check_depth(text, source)
         documents = list(yaml.compose_all(text, Loader=yaml.CSafeLoader))
     except yaml.YAMLError as error:
         raise _not_yaml(error, source) from None
@@ -57,7 +57,8 @@ def _line(mark: object) -> int:
     return int(getattr(mark, "line", -1)) + 1  # PyYAML has two classes of marks, in C and in Python
 
 
-def _check_depth(text: str, source: str) -> None:
+def check_depth(text: str, source: str) -> None:
+    """Raise InvalidManifest if ``text`` is nested deeper than the parser can bear."""
     depth = 0
     for event in yaml.parse(text, Loader=yaml.CSafeLoader):
         if isinstance(event, yaml.CollectionStartEvent):

@@ -160,3 +160,40 @@ def _until_pods_run(name: str) -> None:
             return
         time.sleep(0.1)
     pytest.fail(f"pods of {name} do not run: {shown['pods']}")
+
+
+def test_a_lab_file_gives_networks_wire_and_objects(tmp_path: Path) -> None:
+    name = own("file")
+    try:
+        kubenet("lab", "up", str(MANIFEST.with_name("lossy.yaml")), "--name", name)
+        wire = kubenet(
+            "lab", "exec", "--name", name, "wire", "--", "nft", "list", "table", "bridge", "impairments"
+        )
+        assert 'iifname "node-1" oifname "node-2" numgen random mod 10000 < 1000 drop' in wire.stdout
+        assert (
+            "mtu 1400"
+            in kubenet("lab", "exec", "--name", name, "wire", "--", "ip", "link", "show", "node-3").stdout
+        )
+        tables = kubenet("lab", "exec", "--name", name, "node-1", "--", "nft", "list", "tables").stdout
+        assert "kubenet-proxy" in tables
+        status = json.loads(kubenet("lab", "status", "--name", name, "-o", "json").stdout)
+        assert {node["podCIDR"] for node in status["nodes"]} == {f"10.200.{n}.0/24" for n in range(3)}
+        assert [pod["pod"] for pod in status["pods"]] == ["default/web"]
+        added = kubenet(
+            "lab", "impair", "--name", name, "--from", "node-2", "--to", "node-1", "--partition"
+        ).stdout
+        assert len(added.splitlines()) == 3
+        assert kubenet("lab", "impair", "--name", name, "--clear").stdout == ""
+        ports = kubenet("lab", "exec", "--name", name, "wire", "--", "ip", "link", "show", "node-3").stdout
+        assert "mtu 1500" in ports
+    finally:
+        kubenet("lab", "down", "--name", name)
+
+
+def test_a_lab_file_with_a_mistake_boots_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "lab.yaml"
+    file.write_text(f"name: {own('bad')}\nwire:\n  - {{to: node-7, lossPercent: 5}}\n")
+    refused = kubenet("lab", "up", str(file), check=False)
+    assert refused.returncode == 2
+    assert "no node 'node-7'" in refused.stderr
+    assert leftovers(own("bad")) == []
