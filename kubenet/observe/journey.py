@@ -60,12 +60,23 @@ def _without_copies(hops: list[Hop], drops: list[Drop]) -> Journey:
     strangers = [drop for drop in drops if drop.reason == FLOODED]
     onward = [hop for hop in hops if hop.sent and hop.place in {drop.place for drop in strangers}]
     copies = {drop.place for drop in strangers} - {hop.place for hop in onward}
+    if not _was_flooded(hops):
+        copies = set()
     rest = [hop for hop in hops if hop.place not in copies]
     others = [drop for drop in drops if drop.place not in copies]
     rest = _without_ports(hops, rest, copies)
     if not copies or not (others or (rest and not rest[-1].sent)):
         return Journey(tuple(hops), tuple(drops))
     return Journey(tuple(rest), tuple(others), tuple(sorted(copies)))
+
+
+def _was_flooded(hops: Sequence[Hop]) -> bool:
+    """Whether a place sent it by several interfaces, not counting a tunnel and what carries that."""
+    sent: dict[tuple[str, bool], set[str]] = {}
+    for hop in hops:
+        if hop.sent:
+            sent.setdefault((hop.place, hop.packet.vxlan is not None), set()).add(hop.ifname)
+    return any(len(ifnames) > 1 for ifnames in sent.values())
 
 
 def _without_ports(hops: Sequence[Hop], rest: Sequence[Hop], copies: set[str]) -> list[Hop]:

@@ -44,6 +44,7 @@ class Names:
     services: Mapping[Socket, ServiceAt] = field(default_factory=dict)
     node_ports: Mapping[tuple[int, int], ServiceAt] = field(default_factory=dict)
     cluster_ips: Mapping[IPv4Address, str] = field(default_factory=dict)
+    homes: Mapping[IPv4Address, str] = field(default_factory=dict)  # of a pod: its node
 
     def whose(self, ip: IPv4Address) -> str:
         """Return the name of whoever has the address, or the address."""
@@ -73,7 +74,12 @@ def names_of(cluster: Cluster) -> Names:
             services |= {(ip, number, port.port): at for ip in addresses}
             if port.node_port:
                 node_ports[number, port.node_port] = at
-    return Names(_hosts(cluster), services, node_ports, cluster_ips)
+    homes = {
+        ip: pod.spec.node_name
+        for pod in cluster.pods
+        if (ip := _ipv4(pod.status.pod_ip)) is not None and not pod.spec.host_network
+    }
+    return Names(_hosts(cluster), services, node_ports, cluster_ips, homes)
 
 
 def _hosts(cluster: Cluster) -> dict[IPv4Address, str]:

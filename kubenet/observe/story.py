@@ -5,8 +5,8 @@ interface before), *reported* is what netfilter said of this packet, *inferred* 
 there at the time and may in principle have been others.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address
 
@@ -26,7 +26,7 @@ from kubenet.observe.journey import Journey, answer_to, first_of, journeys
 from kubenet.observe.names import Names
 from kubenet.observe.rule_text import Listing, RuleText, object_of
 from kubenet.observe.state import PlaceState, route_to, route_words
-from kubenet.observe.why import Loss, command_in, why
+from kubenet.observe.trouble import Background, Course, delivered, trouble
 
 
 class Known(Enum):
@@ -91,16 +91,6 @@ class Story:
         return self.result.answered and self.finding is None
 
 
-@dataclass(frozen=True, slots=True)
-class Background:
-    """What is known beside the packets."""
-
-    states: Mapping[str, PlaceState]
-    names: Names
-    listings: Mapping[str, Listing] = field(default_factory=dict)
-    in_lab: bool = True
-
-
 def tell(seen: Observation, flow: FiveTuple, source: str, behind: Background) -> Story:
     """Return the story of ``flow``, which the place ``source`` sent."""
     ways = journeys(seen.hops, seen.drops, seen.rules)
@@ -109,7 +99,7 @@ def tell(seen: Observation, flow: FiveTuple, source: str, behind: Background) ->
     title = f"{_named(flow, behind.names)}"
     there = _way(first, flow, seen, behind) if first else None
     back = _way(answer, answer.packet.flow, seen, behind) if answer else None
-    finding = _finding(first, answer, seen, source, flow, behind)
+    finding = trouble(Course(first, answer, source, flow), seen, behind)
     return Story(title, seen.result, there, back, finding, seen.unseen)
 
 
@@ -136,20 +126,6 @@ def _way(way: Journey, flow: FiveTuple, seen: Observation, behind: Background) -
     duration_us = (times[-1] - times[0]) / 1e3 if times else 0.0
     words = f"{way.packet.words()} {_named(way.packet.flow, behind.names)}"
     return Way(words, lines, len(way.hops), duration_us, delivered(way, behind.states), way.copies)
-
-
-def delivered(way: Journey, states: Mapping[str, PlaceState]) -> bool:
-    """Whether the packet was received where its destination address is, and not lost there."""
-    last = way.last
-    if last is None or last.place not in states or way.lost is not None:
-        return False
-    at_home = last.packet.flow.destination in states[last.place].addresses
-    translated = any(hit.place == last.place for hit in way.rules)
-    return not last.sent and (at_home or (translated and not _goes_on(way, last)))
-
-
-def _goes_on(way: Journey, last: Hop) -> bool:
-    return any(hit.event.oif for hit in way.rules if hit.place == last.place)
 
 
 class _Teller:
@@ -311,81 +287,6 @@ def _rule(hit: RuleHit, listing: Listing | None, names: Names) -> Line:
     return Line(
         Known.REPORTED, What.RULE, hit.place, f"{event.table} {event.chain}", text, None, about, verdict
     )
-
-
-def _finding(
-    first: Journey | None,
-    answer: Journey | None,
-    seen: Observation,
-    source: str,
-    flow: FiveTuple,
-    behind: Background,
-) -> Finding | None:
-    """Return what is wrong, if the flow came to nothing."""
-    if first is None:
-        return None if seen.result.answered else _never_left(source, flow, seen, behind)
-    for way in (first, answer):
-        if way is not None and way.lost is not None and not seen.result.answered:
-            return why(_loss(way, way.lost, behind))
-    if seen.result.answered:
-        return None
-    for way in (first, answer):
-        if way is not None and not delivered(way, behind.states) and way.last:
-            return _vanished(way, behind)
-    if answer is not None:
-        return None if answer.packet.about is None else _refused(answer)
-    where = first.last.place if first.last else source
-    return Finding("E_NO_ANSWER", where, f"{where} received it and did not answer ({seen.result.words})")
-
-
-def _loss(way: Journey, drop: Drop, behind: Background) -> Loss:
-    state = behind.states.get(drop.place)
-    assert state is not None
-    rules = [hit for hit in way.rules if hit.place == drop.place]
-    return Loss(
-        drop, state, behind.states, behind.names, rules, behind.listings.get(drop.place), behind.in_lab
-    )
-
-
-def _refused(answer: Journey) -> Finding:
-    start = answer.hops[0]
-    return Finding("E_DROPPED", start.place, f"{start.place} answers: {answer.packet.words()}")
-
-
-def _never_left(source: str, flow: FiveTuple, seen: Observation, behind: Background) -> Finding:
-    """Say why nothing was seen at all: the sender's own tables."""
-    state = behind.states[source]
-    next_step = command_in(source, "ip route", behind.in_lab)
-    route = route_to(state.links, flow.destination)
-    down = sorted(name for name, link in state.links.links.items() if not link.up and name != "lo")
-    if down and (route is None or route.ifname in down):
-        evidence = f"{', '.join(down)} of {source} is down"
-        return Finding("E_POD_LINK_DOWN", source, evidence, next_step, down[0])
-    if route is None:
-        return Finding("E_POD_NO_ROUTE", source, f"{source} has no route to {flow.destination}", next_step)
-    return Finding("W_LOST", source, f"nothing was seen leaving {source}: {seen.result.words}", next_step)
-
-
-def _vanished(way: Journey, behind: Background) -> Finding:
-    last = way.last
-    assert last is not None
-    state = behind.states.get(last.place)
-    step = command_in(last.place, f"ip -s link show {last.ifname}", behind.in_lab)
-    evidence = f"last seen {'leaving' if last.sent else 'arriving at'} {last.place} by {last.ifname}"
-    code = "W_LOST"
-    if state is not None and (state.place.kind is PlaceKind.WIRE or last.packet.vxlan is not None):
-        code = "E_UNDERLAY_DROP"
-    elif last.sent and state is not None and state.place.kind is PlaceKind.NODE:
-        code = _left_the_cluster(last, behind)
-    return Finding(code, last.place, evidence, step, last.ifname)
-
-
-def _left_the_cluster(last: Hop, behind: Background) -> str:
-    """A pod's packet that leaves for outside with the pod's own address finds no way back."""
-    flow = last.packet.flow
-    from_pod = behind.names.hosts.get(flow.source, "node ").startswith("node ") is False
-    outside = flow.destination not in behind.names.hosts
-    return "E_MASQUERADE" if from_pod and outside else "W_LOST"
 
 
 def rule_words(seen: Observation, hop: Hop, behind: Background) -> str:

@@ -12,8 +12,9 @@ from kubenet.observe.place import Site
 from kubenet.observe.probe import NoRoute, Probe, Target
 from kubenet.observe.rule_text import Listing, listing
 from kubenet.observe.state import PlaceState
-from kubenet.observe.story import Background, Story, tell
+from kubenet.observe.story import Story, tell
 from kubenet.observe.tracer import Tracer
+from kubenet.observe.trouble import Background
 
 
 @dataclass(frozen=True, slots=True)

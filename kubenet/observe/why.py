@@ -83,6 +83,15 @@ def _not_forwarded(loss: Loss) -> Finding | None:
 def _leads_nowhere(loss: Loss) -> Finding:
     """Say why a packet left the nodes of a lab at all: nobody translated it, or it is for somewhere else."""
     flow = loss.packet.flow
+    home = loss.names.homes.get(flow.destination, "")
+    for state in sorted(loss.states.values(), key=lambda state: state.place.name != home):
+        route = route_to(state.links, flow.destination)
+        lost = state.place.kind is PlaceKind.NODE and (route is None or route.destination.prefixlen == 0)
+        if lost and flow.destination in loss.names.hosts:
+            words = f"{state.place} has no route to {loss.names.whose(flow.destination)} ({flow.destination})"
+            step = command_in(state.place.name, "ip route", loss.in_lab)
+            own = home == state.place.name
+            return Finding("E_POD_HOST_ROUTE" if own else "E_ROUTE_MISSING", state.place.name, words, step)
     if service := loss.names.cluster_ips.get(flow.destination):
         code = "E_SERVICE_MISSING"
         if not loss.names.service_at(flow.destination, flow.protocol, flow.destination_port):
@@ -367,5 +376,43 @@ _READERS: Mapping[str, Callable[[Loss], Finding | None]] = {
     "IP_LOCALNET": _own_source,
     "IP_INHDR": _lifetime,
     "DEV_READY": _link_down,
+    "QDISC_DROP": _link_down,
     "NOT_SPECIFIED": _not_specified,
 }
+
+
+def held_up(state: PlaceState, to: IPv4Address, in_lab: bool) -> Finding | None:
+    """Say what in a place's own tables keeps a packet from leaving it; None if nothing does.
+
+    For packets that were seen arriving and not leaving while the kernel still waits for an answer to ARP.
+    """
+    name = state.place.name
+    route = route_to(state.links, to)
+    if route is None or route.unreachable:
+        code = "E_POD_NO_ROUTE" if state.place.kind is PlaceKind.POD else "E_ROUTE_MISSING"
+        return Finding(code, name, f"{name} has no route to {to}", command_in(name, "ip route", in_lab))
+    link = state.links.links.get(route.ifname)
+    if link is None or not link.up:
+        step = command_in(name, f"ip link show {route.ifname}", in_lab)
+        return Finding("E_POD_LINK_DOWN", name, f"{route.ifname} of {name} is down", step, route.ifname)
+    asked = route.gateway or to
+    if (route.ifname, asked) in state.links.neighbors:
+        return None
+    code = _silent_code(state, link.kind, route.destination.prefixlen, asked)
+    if code is None:
+        return None
+    words = f"{name} has no neighbour entry for {asked} on {route.ifname}, and nobody answers there"
+    return Finding(
+        code, name, words, command_in(name, f"ip neigh show dev {route.ifname}", in_lab), route.ifname
+    )
+
+
+def _silent_code(state: PlaceState, kind: LinkKind, prefix_length: int, asked: object) -> str | None:
+    """Return what a missing neighbour entry means where entries are permanent."""
+    if kind is LinkKind.VXLAN:
+        return "E_VXLAN_NEIGH"
+    if state.place.kind is PlaceKind.POD:
+        silent = isinstance(asked, IPv4Address) and asked.is_link_local
+        wide = prefix_length < 32 and not silent
+        return "E_POD_GATEWAY" if silent else "E_POD_ADDRESS" if wide else None
+    return "E_POD_HOST_ROUTE" if prefix_length == 32 else "E_ROUTE_WRONG" if kind is LinkKind.VETH else None

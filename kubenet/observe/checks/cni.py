@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network
 
-from kubenet.model.links import IPAddress, LinkKind
+from kubenet.model.links import IPAddress, Link, LinkKind
 from kubenet.model.objects import Pod
-from kubenet.observe.checks.base import Verdict, cidr_of, command, ip_of, nodes_seen, running_pods
+from kubenet.observe.checks.base import Verdict, cidr_of, command, ip_of, nodes_seen, running_pods, tunnel_of
 from kubenet.observe.findings import Finding
 from kubenet.observe.snapshot import Snapshot
 from kubenet.observe.state import PlaceState, route_to
@@ -62,7 +62,17 @@ def _pod(snapshot: Snapshot, pod: Pod) -> Iterator[Finding]:
     elif _is_silent(default.gateway) and (ifname, default.gateway) not in state.links.neighbors:
         words = f"{key} has no neighbour entry for its gateway {default.gateway}"
         yield Finding("E_POD_GATEWAY", key, words, command(snapshot, key, "ip neigh"), ifname)
+    yield from _size(snapshot, pod, link)
     yield from _node_side(snapshot, pod, ip, link.mac or "")
+
+
+def _size(snapshot: Snapshot, pod: Pod, link: Link) -> Iterator[Finding]:
+    node = snapshot.states.get(pod.spec.node_name)
+    tunnel = tunnel_of(node) if node else None
+    if tunnel is not None and link.mtu > tunnel.mtu:
+        key = pod.metadata.key
+        words = f"{link.ifname} of {key} sends up to {link.mtu} bytes, its node's tunnel takes {tunnel.mtu}"
+        yield Finding("E_MTU", key, words, command(snapshot, key, "ip link"), link.ifname)
 
 
 def _is_silent(gateway: IPAddress | None) -> bool:
