@@ -6,6 +6,7 @@ tables of that place have to do; and what cannot be told is said to be lost.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address
 
 from kubenet.model.links import LinkKind
 from kubenet.model.packet import FiveTuple
@@ -15,7 +16,7 @@ from kubenet.observe.journey import Journey
 from kubenet.observe.names import Names
 from kubenet.observe.rule_text import Listing
 from kubenet.observe.state import PlaceState, route_to
-from kubenet.observe.why import Loss, command_in, held_up, why
+from kubenet.observe.why import Loss, command_in, why
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,3 +145,39 @@ def _is_pods_own(last: Hop, behind: Background) -> bool:
     flow = last.packet.flow
     from_pod = not behind.names.hosts.get(flow.source, "node ").startswith("node ")
     return from_pod and flow.destination not in behind.names.hosts
+
+
+def held_up(state: PlaceState, to: IPv4Address, in_lab: bool) -> Finding | None:
+    """Say what in a place's own tables keeps a packet from leaving it; None if nothing does.
+
+    For packets that were seen arriving and not leaving while the kernel still waits for an answer to ARP.
+    """
+    name = state.place.name
+    route = route_to(state.links, to)
+    if route is None or route.unreachable:
+        code = "E_POD_NO_ROUTE" if state.place.kind is PlaceKind.POD else "E_ROUTE_MISSING"
+        return Finding(code, name, f"{name} has no route to {to}", command_in(name, "ip route", in_lab))
+    link = state.links.links.get(route.ifname)
+    if link is None or not link.up:
+        step = command_in(name, f"ip link show {route.ifname}", in_lab)
+        return Finding("E_POD_LINK_DOWN", name, f"{route.ifname} of {name} is down", step, route.ifname)
+    asked = route.gateway or to
+    if (route.ifname, asked) in state.links.neighbors:
+        return None
+    silent = _silent_code(state, link.kind, route.destination.prefixlen, asked)
+    if silent is None:
+        return None
+    words = f"{name} has no neighbour entry for {asked} on {route.ifname}, and nobody answers there"
+    step = command_in(name, f"ip neigh show dev {route.ifname}", in_lab)
+    return Finding(silent, name, words, step, route.ifname)
+
+
+def _silent_code(state: PlaceState, kind: LinkKind, prefix_length: int, asked: object) -> str | None:
+    """Return what a missing neighbour entry means where entries are permanent."""
+    if kind is LinkKind.VXLAN:
+        return "E_VXLAN_NEIGH"
+    if state.place.kind is PlaceKind.POD:
+        silent = isinstance(asked, IPv4Address) and asked.is_link_local
+        wide = prefix_length < 32 and not silent
+        return "E_POD_GATEWAY" if silent else "E_POD_ADDRESS" if wide else None
+    return "E_POD_HOST_ROUTE" if prefix_length == 32 else "E_ROUTE_WRONG" if kind is LinkKind.VETH else None

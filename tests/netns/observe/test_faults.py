@@ -275,9 +275,7 @@ FAULTS = [
     Fault("30-ghost-of-dns", stale_flow, ("E_CONNTRACK_STALE",), "node-1", "proxy", by="check"),
     Fault(
         "31-no-return-ticket",
-        lambda n: (
-            run(["iptables-nft", "-t", "nat", "-D", "POSTROUTING", "2"], netns=n.netns("node-1")) and None
-        ),
+        lambda n: program(n, "node-1", "iptables-nft -t nat -D POSTROUTING 2"),
         ("E_MASQUERADE",),
         "node-1",
         "agent",
@@ -292,12 +290,7 @@ FAULTS = [
     ),
     Fault(
         "filter-rule",
-        lambda n: (
-            run(
-                ["iptables-nft", "-I", "FORWARD", "1", "-d", server(n), "-j", "DROP"], netns=n.netns("node-2")
-            )
-            and None
-        ),
+        lambda n: program(n, "node-2", f"iptables-nft -I FORWARD 1 -d {server(n)} -j DROP"),
         ("E_FILTER_DROP",),
         "node-2",
         "kernel",
