@@ -44,7 +44,7 @@ def journeys(hops: Iterable[Hop], drops: Iterable[Drop], rules: Iterable[RuleHit
     """Return the ways of all packets, in the order in which they set out."""
     seen: dict[tuple[int, ...], list[Hop]] = {}
     lost: dict[tuple[int, ...], list[Drop]] = {}
-    for hop in sorted(hops, key=lambda each: each.time_ns):
+    for hop in sorted(hops, key=_order):
         seen.setdefault(hop.packet.fingerprint, []).append(hop)
     for drop in sorted(drops, key=lambda each: each.time_ns):
         if drop.reason not in _QUIET:
@@ -53,6 +53,14 @@ def journeys(hops: Iterable[Hop], drops: Iterable[Drop], rules: Iterable[RuleHit
     ways.sort(key=lambda way: (way.hops[0] if way.hops else way.drops[0]).time_ns)
     told = list(rules)
     return [_with_rules(way, told) for way in ways]
+
+
+def _order(hop: Hop) -> tuple[int, int]:
+    """Return the place in line: by time, and where packet sockets took it, by what routers leave of its life.
+
+    Frames of packet sockets are stamped a little before or after the fact.
+    """
+    return (0 if hop.skb else -hop.packet.ttl, hop.time_ns)
 
 
 def _without_copies(hops: list[Hop], drops: list[Drop]) -> Journey:

@@ -201,9 +201,11 @@ class Tracer:
 
     def _frame_hops(self) -> Iterator[Hop]:
         known = _Known(self._flow)
-        for place, frame in sorted(self._got.frames, key=lambda each: each[1].time_ns):
-            packet = decode(frame.frame[ETHERNET_BYTES:])
-            if packet is not None and known.belongs(packet):
+        frames = [(place, f, p) for place, f in self._got.frames if (p := decode(f.frame[ETHERNET_BYTES:]))]
+        while known.learn(packet for _, _, packet in frames):
+            pass  # what a packet was translated to may have been seen before the packet
+        for place, frame, packet in frames:
+            if known.belongs(packet):
                 yield Hop(frame.time_ns, place, frame.ifname, frame.sent, packet, raw=frame.frame)
 
     def _rule_hits(self) -> Iterator[RuleHit]:
@@ -256,15 +258,20 @@ class _Known:
         self._flows = {flow, flow.reversed()}
         self._prints: set[tuple[int, ...]] = set()
 
+    def learn(self, packets: Iterable[Packet]) -> bool:
+        """Take in what flows the packets have; return whether there was anything new."""
+        before = len(self._flows), len(self._prints)
+        for packet in packets:
+            flow = (packet.about or packet).flow
+            if flow in self._flows:
+                self._prints.add(packet.fingerprint)
+            elif packet.fingerprint in self._prints:
+                self._flows |= {flow, flow.reversed()}
+        return before != (len(self._flows), len(self._prints))
+
     def belongs(self, packet: Packet) -> bool:
-        about = packet.about or packet
-        if about.flow in self._flows:
-            self._prints.add(packet.fingerprint)
-            return True
-        if packet.fingerprint in self._prints:
-            self._flows |= {about.flow, about.flow.reversed()}
-            return True
-        return False
+        """Whether a packet is one of the flow."""
+        return (packet.about or packet).flow in self._flows
 
 
 def _put_back_when_we_end(place: Place, before: str) -> Callable[[], None]:
