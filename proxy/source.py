@@ -18,7 +18,7 @@ from kubenet.client.manifest import Manifest, parse
 from kubenet.client.recorder import EventRecorder
 from kubenet.client.transport import ApiClient
 from kubenet.errors import InvalidInput, InvalidManifest, KubenetError
-from kubenet.model.objects import EndpointSlice, Json, KubeObject, Node, ObjectT, Service
+from kubenet.model.objects import EndpointSlice, KubeObject, Node, ObjectT, Service
 from kubenet.model.resources import ENDPOINTSLICES, NODES, SERVICES
 from proxy.ports import ObjectKind
 from proxy.tidings import Tiding, occurrence_of
@@ -261,10 +261,10 @@ def _unlisted(text: str, source: str) -> str:
     if not text.lstrip().startswith("{"):
         return text
     try:
-        whole = msgspec.json.decode(text, type=Json)
+        whole: object = msgspec.json.decode(text)
     except msgspec.DecodeError as error:
         raise InvalidManifest(f"{source}: not JSON: {error}") from error
-    items = whole.get("items")
-    if whole.get("kind") != "List" or not isinstance(items, list):
+    items = whole.get("items") if isinstance(whole, dict) and whole.get("kind") == "List" else None
+    if not isinstance(items, list):
         return text
     return "\n---\n".join(msgspec.json.encode(item).decode() for item in items)

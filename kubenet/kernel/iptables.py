@@ -19,6 +19,8 @@ from kubenet.model.flavour import Flavour
 
 # The legacy flavour has one lock for the whole machine; somebody's long restore is waited for this long.
 LOCK_WAIT_S = 10
+# iptables-nft takes two minutes for the rules of 10,000 services, and who kills it then gets nowhere ever.
+RESTORE_PATIENCE_S = 900.0
 
 _FAILED_LINE = re.compile(r"line:? (\d+)")
 
@@ -48,7 +50,7 @@ def restore(
     program = _program(family, "restore", flavour)
     argv = [program, "--wait", str(LOCK_WAIT_S)] + (["--noflush"] if noflush else [])
     loaded = text.encode() if isinstance(text, str) else text
-    result = _run(argv, netns, loaded, LOCK_WAIT_S + 30.0, check=False)
+    result = _run(argv, netns, loaded, LOCK_WAIT_S + RESTORE_PATIENCE_S, check=False)
     if result.returncode != 0:
         reason = _reason(result.stderr.decode(errors="replace"), loaded.decode(errors="replace"))
         raise ProgramFailed(f"{program}: {describe_status(result.returncode)}: {reason}")

@@ -247,3 +247,27 @@ def test_A6_row62_service_ports_without_a_local_endpoint_are_counted() -> None:
     inner = replace(lonely, internal_policy=TrafficPolicy.LOCAL, external_policy=TrafficPolicy.CLUSTER)
     ports = served(OPEN, lonely, inner, replace(lonely, endpoints=()))
     assert [sum(each) for each in zip(*map(lacks_local, ports), strict=True)] == [1, 1]
+
+
+def test_P11_a_wall_clock_that_jumps_makes_nobody_ill() -> None:
+    class Jumping:
+        wall = datetime(2026, 1, 1, tzinfo=UTC)
+
+        def monotonic(self) -> float:
+            return 5.0
+
+        def now(self) -> datetime:
+            return self.wall
+
+        async def sleep(self, delay_s: float) -> None:
+            raise AssertionError("nobody sleeps here")
+
+    clock = Jumping()
+    status = Status([4], StatusConfig(patience_s=60.0), clock)
+    for days in (1, -2, 400):
+        status.changed(None)
+        clock.wall += timedelta(days=days)
+        assert status.vitals.healthz(clock.monotonic(), clock.now())[0] == 200
+        with status.syncing():
+            status.synced(4, clock.monotonic(), 0.1, Applied())
+        assert status.vitals.healthz(clock.monotonic(), clock.now())[0] == 200

@@ -1,0 +1,5 @@
+"""The same world as the shorter tests have."""
+
+from tests.netns.proxy.conftest import _own_lock, world
+
+__all__ = ["_own_lock", "world"]
