@@ -20,15 +20,33 @@ Decision: TypeAlias = Answer | Forward | Dropped | Transfer
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a query came from, and how."""
+
+    client: str  # an address
+    port: int = 0
+    stream: bool = False
+    size_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """What a plugin is asked."""
 
     question: Question  # as the plugins before this one left it
-    client: str
     query: Query  # as it came
-    stream: bool = False
-    size_bytes: int = 0
+    origin: Origin
     depth: int = 0  # how many aliases led here
+
+    @property
+    def client(self) -> str:
+        """The address of who asks."""
+        return self.origin.client
+
+    @property
+    def stream(self) -> bool:
+        """Whether it came over TCP, or what lies above that."""
+        return self.origin.stream
 
     @property
     def name(self) -> WireName:

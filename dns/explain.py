@@ -13,7 +13,7 @@ from ipaddress import ip_address
 
 from dns import names
 from dns.answer import Answer, Forward
-from dns.chain import Decision, Request, resumed
+from dns.chain import Decision, Origin, Request, resumed
 from dns.cluster import zone_config
 from dns.corefile import no_files, read_corefile
 from dns.feed import ClusterFeed
@@ -137,10 +137,11 @@ def _zone(config: Kubernetes, objects: Objects) -> Zone:
 def _attempt(question: Question, asker: Asker, site: Site, objects: Objects) -> Attempt:
     text = names.to_text(question.name)
     query = Query(0, RD, question)
-    part = site.part_for(query, asker.address, stream=False, size_bytes=0)
+    origin = Origin(asker.address)
+    part = site.part_for(query, origin)
     if part is None:
         return Attempt(text, "REFUSED", (), "none", ("no server block is for this name",))
-    decision = part.serve(Request(question, asker.address, query))
+    decision = part.serve(Request(question, query, origin))
     match decision:
         case Forward():
             return _asked_upstream(text, decision, part)

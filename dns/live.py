@@ -15,6 +15,7 @@ from ipaddress import ip_address
 
 from dns import names
 from dns.cache import ReplyCache
+from dns.chain import Origin
 from dns.cluster import ClusterNames
 from dns.forward import Ask, Forwarder, Patience, Transport, Upstream
 from dns.health import Manners
@@ -32,6 +33,7 @@ from dns.transports import Reply
 from dns.upstream import UpstreamSockets
 from dns.watched import WatchedFiles, host_lines, lines_of
 from dns.wire import HEADER_BYTES, RD, Query, Question, Rcode, RType
+from dns.zone import PodsMode
 from kubenet.errors import InvalidInput
 
 log = logging.getLogger(__name__)
@@ -77,6 +79,7 @@ class LivePart:
     def start(self) -> None:
         """Follow the cluster and the files, and look for a loop."""
         self.watched.start()
+        _warn_of_blindness(self.part.block)
         if self.cluster:
             self.part.responder.move(self.cluster.feed.zone, tuple(self.cluster.feed.zone.services))
             self.cluster.watchers.append(self.part.responder.move)
@@ -154,11 +157,11 @@ class LivePart:
                 waiting.done(response)
             reply(response)
 
-    def _observe(self, query: Query, client: str, stream: bool, size_bytes: int) -> Finished:
+    def _observe(self, query: Query, origin: Origin) -> Finished:
         began = self._loop.time()
 
         def finished(reply: bytes) -> None:
-            told = Told(query, client, stream, size_bytes, reply, self._loop.time() - began)
+            told = Told(query, origin, reply, self._loop.time() - began, self.part.metadata_of(origin))
             line = line_of(self.part.block.logs, told)
             if line is not None:
                 query_log.info("%s", line)
@@ -289,6 +292,13 @@ def _name_server(text: str, path: str) -> Upstream:
         return Upstream(ip_address(text))
     except ValueError as error:
         raise InvalidInput(f"{path}: nameserver {text}: {error}") from error
+
+
+def _warn_of_blindness(block: Block) -> None:
+    """Say so if autopath has been told to look at pods that nobody follows."""
+    by_pods = block.autopath is not None and not block.autopath.resolv_conf
+    if by_pods and (block.kubernetes is None or block.kubernetes.pods is not PodsMode.VERIFIED):
+        log.warning("dns: autopath @kubernetes does nothing without 'pods verified' of kubernetes")
 
 
 def _say(line: Line) -> None:

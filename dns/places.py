@@ -118,6 +118,8 @@ class Front:
             for place in _places(live.blocks):
                 if place not in self._open:
                     await self._open_place(place, live, prepared)
+                elif place.tls:
+                    server_context(place.tls, _ALPN[place.scheme])  # raises now, not when it is used
             for listen in listens(live.blocks) if self.with_pages else ():
                 if listen not in self.pages:
                     address = listen.address or EVERYWHERE[0]

@@ -92,10 +92,11 @@ class Responder:
         *,
         stream: bool,
         client: str = "",
+        port: int = 0,
     ) -> bytes | Forwarding | None:
         """Return the reply, what to ask upstream for it, or None for silence. ``stream`` is TCP."""
         fast = self.fast.reply(message, way_of(client, stream=stream))
-        return fast or self.respond_slowly(message, stream=stream, client=client)
+        return fast or self.respond_slowly(message, stream=stream, client=client, port=port)
 
     @property
     def quick(self) -> Quick:
@@ -108,6 +109,7 @@ class Responder:
         *,
         stream: bool,
         client: str = "",  # noqa: ARG002 - everybody gets the same
+        port: int = 0,  # noqa: ARG002
     ) -> bytes | Forwarding | None:
         """Return the same without the kept replies, and keep what can be kept."""
         query = self.read(message)

@@ -10,14 +10,15 @@ first, and all of this costs nothing.
 Source: plugin.cfg of CoreDNS (the order); CoreDNS manual (longest zone).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from ipaddress import ip_address
 from typing import TypeAlias
 
 from dns import names
 from dns.answer import Answer, Dropped, Forward, Transfer, answer, never_answered, refuse
-from dns.chain import Decision, Next, Plugin, Request, chained, named, resolved, resumed
+from dns.chain import Decision, Next, Origin, Plugin, Request, chained, named, resolved, resumed
 from dns.names import WireName, is_in
 from dns.plugins.expression import Seen, compile_expression
 from dns.plugins.files import FilePlugin, Transferable, transfer_plugin
@@ -48,7 +49,7 @@ from dns.zone import Zone, ZoneConfig
 from dns.zonetransfer import zone_records
 
 Finished: TypeAlias = Callable[[bytes], None]  # hears of the reply
-Observe: TypeAlias = Callable[[Query, str, bool, int], Finished | None]
+Observe: TypeAlias = Callable[[Query, Origin], Finished | None]
 
 MOST_SIGHTINGS = 2  # of our own probe, until it is a loop
 
@@ -132,26 +133,26 @@ class Part:
         """Whether what we ask upstream comes back to us."""
         return self.sightings > MOST_SIGHTINGS
 
-    def is_for(self, query: Query, client: str, *, stream: bool, size_bytes: int) -> bool:
+    def is_for(self, query: Query, origin: Origin) -> bool:
         """Return whether the views of the block let a query in."""
         if not self._views:
             return True
-        seen = Seen(query, client, stream, size_bytes, type_name(query.question.qtype))
+        seen = Seen(query, origin, type_name(query.question.qtype), self.metadata_of(origin))
         return all(view(seen) for view in self._views)
 
     def serve(self, request: Request) -> Decision:
         """Return what a request gets from all plugins, the first one first."""
         return self._serve(request)
 
-    def respond(self, query: Query, *, stream: bool, client: str, size_bytes: int = 0) -> Response | None:
+    def respond(self, query: Query, origin: Origin) -> Response | None:
         """Return what a query gets here."""
         if query.question.qtype == RType.HINFO and query.question.name.lower() == self.probe:
             self.sightings += 1
         if query.edns and query.edns.udp_bytes > self.block.bufsize:
             query = replace(query, edns=replace(query.edns, udp_bytes=self.block.bufsize))
-        done = self.observe(query, client, stream, size_bytes) if self.observe else None
-        decision = self.serve(Request(query.question, client, query, stream, size_bytes))
-        response = self._settle(query, decision, stream)
+        done = self.observe(query, origin) if self.observe else None
+        decision = self.serve(Request(query.question, query, origin))
+        response = self._settle(query, decision, origin.stream)
         if done and isinstance(response, bytes):
             done(response)
         elif isinstance(response, Forwarding):
@@ -211,6 +212,15 @@ class Part:
         """Return the number of the next ``forward`` after one of them that takes ``name``."""
         later = enumerate(self.block.forwards[route + 1 :], route + 1)
         return next((index for index, to in later if to.takes(name)), None)
+
+    def metadata_of(self, origin: Origin) -> Mapping[str, str]:
+        """Return what plugins know of who asks, under CoreDNS's names."""
+        try:
+            packed = ip_address(origin.client.partition("%")[0]).packed
+        except ValueError:
+            return {}
+        namespace = self.responder.zone.tenant(packed)
+        return {"kubernetes/client-namespace": namespace.decode(errors="replace")} if namespace else {}
 
     def _path_of(self, packed: bytes) -> tuple[WireName, ...]:
         return self.search_path or self.responder.zone.search_path(packed)
@@ -284,24 +294,25 @@ class Site:
         holds = all(plain in next(self._holders(apex), ()) for apex in own)
         return holds and not any(is_in(zone, apex) for zone in others for apex in own)
 
-    def respond(self, message: bytes, *, stream: bool, client: str) -> Response | None:
+    def respond(self, message: bytes, *, stream: bool, client: str, port: int = 0) -> Response | None:
         """Return the reply, what to ask upstream for it, or None for silence."""
         if self._fast is not None and (reply := self._fast.reply(message, way_of(client, stream=stream))):
             return reply
-        return self.respond_slowly(message, stream=stream, client=client)
+        return self.respond_slowly(message, stream=stream, client=client, port=port)
 
-    def respond_slowly(self, message: bytes, *, stream: bool, client: str) -> Response | None:
+    def respond_slowly(self, message: bytes, *, stream: bool, client: str, port: int = 0) -> Response | None:
         """Return the same without the kept replies."""
         query = self._reader.read(message)
         way = way_of(client, stream=stream)
         if not isinstance(query, Query):
             return self._counted(query, None, way)
-        part = self.part_for(query, client, stream=stream, size_bytes=len(message))
+        origin = Origin(client, port, stream, len(message))
+        part = self.part_for(query, origin)
         if part is None:
             limit = query.udp_limit
             return self._counted(write_reply(query, refuse(Rcode.REFUSED), limit, lambda _: 0), None, way)
         part.tallies.dnssec_ok += bool(query.edns and query.edns.dnssec_ok)
-        reply = part.respond(query, stream=stream, client=client, size_bytes=len(message))
+        reply = part.respond(query, origin)
         if isinstance(reply, Forwarding):
             # A number for all forwards of all blocks of the port.
             before = self.parts[: self.parts.index(part)]
@@ -317,11 +328,11 @@ class Site:
             count(reply, tallies, part.plugin if part else "", way)
         return reply
 
-    def part_for(self, query: Query, client: str, *, stream: bool, size_bytes: int) -> Part | None:
+    def part_for(self, query: Query, origin: Origin) -> Part | None:
         """Return the block that a query is for, None if it is for none."""
         for parts in self._holders(query.question.name.lower()):
             for part in parts:
-                if part.is_for(query, client, stream=stream, size_bytes=size_bytes):
+                if part.is_for(query, origin):
                     return part
         return None
 

@@ -56,11 +56,11 @@ class Answers(Protocol):
         """What may be asked first: it answers what is ordinary, and counts it."""
         ...
 
-    def respond(self, message: bytes, *, stream: bool, client: str) -> Response | None:
+    def respond(self, message: bytes, *, stream: bool, client: str, port: int = 0) -> Response | None:
         """Return the reply, what to ask upstream for it, or None for silence."""
         ...
 
-    def respond_slowly(self, message: bytes, *, stream: bool, client: str) -> Response | None:
+    def respond_slowly(self, message: bytes, *, stream: bool, client: str, port: int) -> Response | None:
         """Return the same, when ``quick`` did not know."""
         ...
 
@@ -176,7 +176,7 @@ class UdpListener:
             self.counters.reflected += 1
             return None
         try:
-            return self._responder.respond_slowly(message, stream=False, client=source[0])
+            return self._responder.respond_slowly(message, stream=False, client=source[0], port=source[1])
         except KubenetError:
             self.counters.failed += 1
             return None
@@ -301,6 +301,7 @@ class StreamConnection(asyncio.Protocol):
 
     def __init__(self, server: StreamServer) -> None:
         self.client = ""
+        self.port = 0
         self.active_at = 0.0
         self._server = server
         self._loop = asyncio.get_running_loop()
@@ -317,7 +318,8 @@ class StreamConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self.client = str((transport.get_extra_info("peername") or ("",))[0])
+        peer = transport.get_extra_info("peername") or ("", 0)
+        self.client, self.port = str(peer[0]), int(peer[1])
         self.active_at = self._loop.time()
         if not self._server.admit(self):
             transport.abort()
@@ -406,7 +408,7 @@ class StreamConnection(asyncio.Protocol):
 
     def _answer(self, message: bytes, replies: list[bytes]) -> None:
         try:
-            reply = self._server.responder.respond(message, stream=True, client=self.client)
+            reply = self._server.responder.respond(message, stream=True, client=self.client, port=self.port)
             if isinstance(reply, Forwarding):
                 self._in_flight += 1
                 self._server.forward(reply, self._deliver)

@@ -211,15 +211,22 @@ class Zone:
         found = ((self.services.get(key), label) for key, label in own or owners)
         return tuple(service.host_name(label) for service, label in found if service)
 
+    def tenant(self, packed: bytes) -> bytes | None:
+        """Return the namespace of the pod that has an address, None where that is unsure.
+
+        Only a zone with verified pods knows any.
+        """
+        tenants = self.tenants.get(packed) or frozenset()
+        return next(iter(tenants)) if len(tenants) == 1 else None
+
     def search_path(self, packed: bytes) -> tuple[WireName, ...]:
         """Return the names below which a pod's resolver looks, the root last; empty where that is unsure.
 
         An address that two namespaces hold is being handed over: neither may get the other's names.
         """
-        tenants = self.tenants.get(packed) or frozenset()
-        if len(tenants) != 1:
+        namespace = self.tenant(packed)
+        if namespace is None:
             return ()
-        (namespace,) = tenants
         services = b"\x03svc" + self.config.naming.domain
         return (names.prefixed(namespace) + services, services, self.config.naming.domain, names.ROOT)
 

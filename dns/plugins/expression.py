@@ -20,6 +20,7 @@ from ipaddress import ip_address, ip_network
 from typing import TypeAlias
 
 from dns import names
+from dns.chain import Origin
 from dns.wire import Query
 from kubenet.errors import InvalidInput
 
@@ -31,10 +32,9 @@ class Seen:
     """What an expression may speak of."""
 
     query: Query
-    client: str
-    stream: bool
-    size_bytes: int
+    origin: Origin
     type_name: str
+    metadata: Mapping[str, str]
 
 
 Expression: TypeAlias = Callable[[Seen], Value]
@@ -49,13 +49,14 @@ _CLASS_NAMES = {1: "IN", 3: "CH", 4: "HS", 255: "ANY"}
 _FUNCTIONS: Mapping[str, Callable[[Seen], Value]] = {
     "bufsize": lambda seen: seen.query.edns.udp_bytes if seen.query.edns else 512,
     "class": lambda seen: _CLASS_NAMES.get(seen.query.question.qclass, f"CLASS{seen.query.question.qclass}"),
-    "client_ip": lambda seen: seen.client.partition("%")[0],
+    "client_ip": lambda seen: seen.origin.client.partition("%")[0],
     "do": lambda seen: bool(seen.query.edns and seen.query.edns.dnssec_ok),
     "id": lambda seen: seen.query.id,
     "name": lambda seen: names.to_text(seen.query.question.name.lower()),
     "opcode": lambda _seen: 0,
-    "proto": lambda seen: "tcp" if seen.stream else "udp",
-    "size": lambda seen: seen.size_bytes,
+    "port": lambda seen: str(seen.origin.port),
+    "proto": lambda seen: "tcp" if seen.origin.stream else "udp",
+    "size": lambda seen: seen.origin.size_bytes,
     "type": lambda seen: seen.type_name,
 }
 
@@ -159,6 +160,8 @@ class _Parser:
         members = self._list(")")
         if function == "incidr" and len(members) == 2:
             return lambda seen: _in_cidr(members[0](seen), members[1](seen))
+        if function == "metadata" and len(members) == 1:
+            return lambda seen: seen.metadata.get(str(members[0](seen)), "")
         if function not in _FUNCTIONS or members:
             known = ", ".join(f"{name}()" for name in sorted(_FUNCTIONS))
             raise InvalidInput(

@@ -5,9 +5,10 @@ Source: manual page of the plugin log of CoreDNS.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from dns import names
+from dns.chain import Origin
 from dns.corefile import Directive
 from dns.names import is_in
 from dns.plugins.template import type_name
@@ -38,11 +39,10 @@ class Told:
     """One query and its reply."""
 
     query: Query
-    client: str
-    stream: bool
-    size_bytes: int
+    origin: Origin
     reply: bytes
     duration_s: float
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_log(block: Block, directive: Directive) -> Block:
@@ -115,15 +115,16 @@ def reply_class(reply: bytes) -> str:
 def _fields(told: Told) -> Mapping[str, str]:
     query, question = told.query, told.query.question
     _, flags, *_ = HEADER.unpack_from(told.reply)
-    address, _, port = told.client.partition("#")
+    origin, address = told.origin, told.origin.client
     return {
+        **{f"/{label}": value for label, value in told.metadata.items()},
         "type": type_name(question.qtype),
         "class": "IN" if question.qclass == CLASS_IN else f"CLASS{question.qclass}",
         "name": names.to_text(question.name.lower()),
-        "proto": "tcp" if told.stream else "udp",
+        "proto": "tcp" if origin.stream else "udp",
         "remote": f"[{address}]" if ":" in address else address,
-        "port": port or "-",
-        "size": str(told.size_bytes),
+        "port": str(origin.port) if origin.port else "-",
+        "size": str(origin.size_bytes),
         "rcode": _rcode_name(flags & 0xF),
         "rsize": str(len(told.reply)),
         "duration": f"{told.duration_s:.9f}s",

@@ -5,6 +5,7 @@ import struct
 import pytest
 
 from dns import names
+from dns.chain import Origin
 from dns.plugins.querylog import Told, line_of
 from dns.relay import read_reply
 from dns.respond import Forwarding
@@ -406,6 +407,23 @@ def test_view_sends_each_client_to_its_block() -> None:
     assert found == {"127.0.0.9": ["1.1.1.1"], "192.168.0.1": ["2.2.2.2"], "10.0.0.1": ["3.3.3.3"]}
 
 
+def test_C15_a_namespace_can_have_a_view_of_its_own() -> None:
+    cluster = Cluster(
+        service("demo/web", "10.96.1.1"),
+        pod("demo/client", "10.244.0.9"),
+        pod("other/client", "10.244.0.10"),
+        namespaces=("demo", "other"),
+        pods=PodsMode.VERIFIED,
+    )
+    verified = f"{KUBERNETES} {{\n pods verified\n }}"
+    own = "view own {\n expr metadata('kubernetes/client-namespace') == 'demo'\n }"
+    others = f"acl demo.svc.{ZONE} {{\n block\n }}"
+    asked = site(block(own, verified) + "\n" + block(others, verified), cluster)
+    assert rdata_for(asked, WEB, "10.244.0.9") == ("NOERROR", ["10.96.1.1"])
+    for stranger in ("10.244.0.10", "192.0.2.9"):
+        assert rdata_for(asked, WEB, stranger) == ("REFUSED", [])
+
+
 def test_view_never_answers_from_what_is_kept_for_others() -> None:
     cluster = Cluster(service("demo/web", "10.96.1.1"))
     asked = site(
@@ -445,7 +463,7 @@ def told(name: str = WEB, *, reply: bytes | None = None) -> Told:
     assert isinstance(read, Query)
     answer = asked_plainly().respond(query(name), stream=False, client="::1")
     assert isinstance(answer, bytes)
-    return Told(read, "fd00::9", False, 45, reply or answer, 0.0125)
+    return Told(read, Origin("fd00::9", 4242, False, 45), reply or answer, 0.0125, {"k8s/ns": "demo"})
 
 
 def asked_plainly() -> Site:
@@ -458,7 +476,7 @@ def logged(text: str, which: Told) -> str | None:
 
 
 def test_log_writes_the_common_format() -> None:
-    want = f'[fd00::9]:- - 4711 "A IN {WEB}. udp 45 false 512" NOERROR qr,aa,rd 59 0.012500000s'
+    want = f'[fd00::9]:4242 - 4711 "A IN {WEB}. udp 45 false 512" NOERROR qr,aa,rd 59 0.012500000s'
     line = logged("log", told())
     assert line is not None
     assert line.replace(line.split()[-2], "59") == want
@@ -469,8 +487,8 @@ def test_log_writes_the_common_format() -> None:
 
 def test_log_writes_what_a_format_says() -> None:
     assert (
-        logged('log . "{proto} Request: {name} {type} {>id} {/k8s/ns}"', told())
-        == f"udp Request: {WEB}. A 4711 -"
+        logged('log . "{proto} Request: {name} {type} {>id} {/k8s/ns} {/k8s/none}"', told())
+        == f"udp Request: {WEB}. A 4711 demo -"
     )
 
 
