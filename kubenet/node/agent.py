@@ -16,8 +16,8 @@ from kubenet.errors import KubenetError
 from kubenet.model.objects import Node, ObjectMeta, Pod, Service
 from kubenet.model.resources import LEASES, NODES, PODS, SERVICES
 from kubenet.node import record
+from kubenet.node.cni_runtime import CniRuntime, load_network
 from kubenet.node.config import NodeConfig
-from kubenet.node.network import PodNetwork
 from kubenet.node.record import PodRecord
 from kubenet.node.registration import (
     HEARTBEAT_S,
@@ -39,7 +39,7 @@ async def run_node_agent(config: NodeConfig, client: ApiClient) -> None:
     pods = Informer(client, PODS, Pod, field_selector=f"spec.nodeName={config.name}")
     services = Informer(client, SERVICES, Service)
     clock = SystemClock()
-    network = PodNetwork(config.netns, config.cni_conf_dir, config.cni_bin_dir)
+    network = CniRuntime((config.cni_bin_dir,), config.state_dir / "cni", config.netns)
     events = EventRecorder(client, "kubenet-node", config.name, clock)
     parts = NodeParts(config, client, network, lambda: services.cache.objects().values(), clock, events)
     async with asyncio.TaskGroup() as group:
@@ -157,7 +157,7 @@ class _Heart:
 
     def _not_ready(self) -> str:
         try:
-            self._parts.network.network()
+            load_network(self._parts.config.cni_conf_dir)
         except KubenetError as error:
             return f"container runtime network not ready: {error.message}"
         return ""

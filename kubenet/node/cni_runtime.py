@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from kubenet.errors import InvalidInput, KubenetError, NotFound
+from kubenet.kernel.netns import NetNs
 from kubenet.kernel.run import ENVIRONMENT, Completed, run
 from kubenet.model.objects import Json, JsonValue
 from kubenet.node.cni_conf import (
@@ -28,11 +29,18 @@ from kubenet.node.cni_conf import (
     plugin_error,
     plugin_stdin,
 )
-from kubenet.node.network import NetworkNotReady, PluginFailed
 
 PLUGIN_TIMEOUT_S = 60.0
 _KIND = "cniCacheV1"
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]*")
+
+
+class NetworkNotReady(KubenetError):
+    """There is no network configuration yet."""
+
+
+class PluginFailed(KubenetError):
+    """A plugin refused, or could not do, what it was told."""
 
 
 class Cached(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -104,11 +112,12 @@ class _Told:
 
 
 class CniRuntime:
-    """Executes the plugins in ``bin_dirs`` in the calling thread's namespace. Blocking."""
+    """Executes the plugins in ``bin_dirs``, in ``netns`` or where the calling thread is. Blocking."""
 
-    def __init__(self, bin_dirs: tuple[Path, ...], cache_dir: Path) -> None:
+    def __init__(self, bin_dirs: tuple[Path, ...], cache_dir: Path, netns: NetNs | None = None) -> None:
         self._bin_dirs = bin_dirs
         self._results = cache_dir / "results"
+        self._netns = netns
 
     def add(self, network: Network, attachment: Attachment, capabilities: Json) -> Json:
         """Return the result of attaching. Raises PluginFailed."""
@@ -140,16 +149,25 @@ class CniRuntime:
         """
         path = self._path(network.conf.name, attachment)
         cached = _cached(path)
-        conf = _conf_of(cached, path) if cached else network.conf
-        told = _Told(
-            conf,
-            attachment.environment,
-            cached.result if cached else None,
-            cached.capabilities if cached else {},
-        )
-        for plugin in reversed(conf.plugins):
+        if cached is None:
+            told = _Told(network.conf, attachment.environment, None, {})
+        else:
+            told = _Told(_conf_of(cached, path), attachment.environment, cached.result, cached.capabilities)
+        for plugin in reversed(told.conf.plugins):
             self._execute("DEL", plugin, told)
         path.unlink(missing_ok=True)
+
+    def detach(self, attachment: Attachment, conf_dir: Path) -> None:
+        """Detach from whichever network it is on; if that is not known, from the one in ``conf_dir``.
+
+        Raises PluginFailed; NetworkNotReady, NetworkConfigInvalid if that one is asked for.
+        """
+        ending = f"-{attachment.container_id}-{attachment.ifname}"
+        paths = list(self._results.iterdir()) if self._results.is_dir() else []
+        kept = [cached for path in paths if path.name.endswith(ending) and (cached := _cached(path))]
+        networks = [Network(_conf_of(cached, self._results), cached.config) for cached in kept]
+        for network in networks or [load_network(conf_dir)]:
+            self.delete(network, attachment)
 
     def check(self, network: Network, attachment: Attachment) -> None:
         """Return if the attachment is as it was made. Raises PluginFailed, NotFound without a result."""
@@ -208,6 +226,7 @@ class CniRuntime:
         cni_path = ":".join(map(str, self._bin_dirs))
         done = run(
             [path],
+            netns=self._netns,
             stdin=plugin_stdin(told.conf, plugin, told.result, told.capabilities),
             env={**ENVIRONMENT, **told.environment(command, cni_path)},
             timeout_s=PLUGIN_TIMEOUT_S,

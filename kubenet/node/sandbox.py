@@ -16,8 +16,8 @@ from kubenet.kernel.run import ENVIRONMENT, Child, spawn
 from kubenet.model.objects import Pod
 from kubenet.node import files, record
 from kubenet.node.cni_conf import Attachment, addresses_of
+from kubenet.node.cni_runtime import CniRuntime, load_network
 from kubenet.node.config import NodeConfig
-from kubenet.node.network import PodNetwork
 from kubenet.node.record import PodRecord
 
 LAUNCHER = Path(__file__).with_name("launch.py")
@@ -28,13 +28,12 @@ KILL_ROUNDS = 10
 class Sandbox:
     """One pod's place on this node; it may have been made by an earlier agent."""
 
-    def __init__(self, config: NodeConfig, network: PodNetwork, pod: Pod) -> None:
+    def __init__(self, config: NodeConfig, network: CniRuntime, pod: Pod) -> None:
         self._config = config
         self._network = network
         self._pod = pod
         self._uid = pod.metadata.uid
         self._dir = config.pod_dir(self._uid)
-        self._cache = self._dir / "cni-result.json"
 
     def create(self) -> tuple[str, ...]:
         """Return the pod's addresses.
@@ -47,8 +46,9 @@ class Sandbox:
         with ExitStack() as undo:
             NetNs.create(path).close()
             undo.callback(unpin, path)
-            undo.callback(self._network.delete, self._attachment(), self._cache)
-            result = self._network.add(self._attachment(), self._cache)
+            undo.callback(self._detach)
+            network = load_network(self._config.cni_conf_dir)
+            result = self._network.add(network, self._attachment(), {})
             addresses = tuple(addresses_of(result))
             self._write_files(addresses)
             undo.pop_all()
@@ -89,10 +89,13 @@ class Sandbox:
                 end_all_in(netns)
         except NotFound:
             pass  # the machine has lost it, or it never was
-        self._network.delete(self._attachment(), self._cache)
+        self._detach()
         unpin(path)
         record.remove(self._dir)
         record.remove(self._config.log_path(self._uid, "").parent)
+
+    def _detach(self) -> None:
+        self._network.detach(self._attachment(), self._config.cni_conf_dir)
 
     def _attachment(self) -> Attachment:
         meta = self._pod.metadata

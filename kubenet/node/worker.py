@@ -16,11 +16,11 @@ from kubenet.model.events import EventType, occurrence
 from kubenet.model.objects import Container, Json, Pod, Service
 from kubenet.model.resources import PODS
 from kubenet.node import record
+from kubenet.node.cni_runtime import CniRuntime
 from kubenet.node.config import NodeConfig
 from kubenet.node.container import ContainerRunner
 from kubenet.node.files import service_variables
 from kubenet.node.images import ImageUnknown, argv_of
-from kubenet.node.network import PodNetwork
 from kubenet.node.probe import probe_for_ever
 from kubenet.node.record import ContainerRecord, PodRecord
 from kubenet.node.sandbox import Sandbox
@@ -38,7 +38,7 @@ class NodeParts:
 
     config: NodeConfig
     client: ApiClient
-    network: PodNetwork
+    network: CniRuntime
     services: Callable[[], Iterable[Service]]
     clock: Clock
     events: EventRecorder

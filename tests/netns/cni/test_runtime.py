@@ -16,8 +16,7 @@ from kubenet.errors import KubenetError, NotFound
 from kubenet.kernel import codec
 from kubenet.kernel.rtnl import Rtnl
 from kubenet.node.cni_conf import Attachment
-from kubenet.node.cni_runtime import CniRuntime, Network, load_network
-from kubenet.node.network import PluginFailed
+from kubenet.node.cni_runtime import CniRuntime, Network, NetworkNotReady, PluginFailed, load_network
 from tests.netns.cni.conftest import LabNode, Pin
 
 pytestmark = pytest.mark.netns
@@ -123,6 +122,25 @@ def test_L1_D2_a_del_and_a_check_follow_the_list_of_the_add_whatever_it_is_by_no
     chain.told()
     chain.runtime.delete(chain.network, POD)
     assert chain.said() == [("DEL", "three"), ("DEL", "another")]
+
+
+def test_L1_D2_a_pod_is_detached_from_the_network_that_it_is_on_whatever_is_there(
+    chain: Chain,
+) -> None:
+    chain.runtime.add(chain.network, POD, {})
+    chain.write(name="renamed", plugins=[{"type": "teller", "mark": "another"}])
+    chain.told()
+    chain.runtime.detach(POD, chain.directory)
+    assert chain.said() == [("DEL", "two"), ("DEL", "one")]
+    chain.runtime.detach(POD, chain.directory)  # of what was never attached, the network of today is told
+    assert chain.said() == [("DEL", "another")]
+    chain.runtime.add(chain.network, POD, {})
+    chain.conf_path.unlink()
+    chain.told()
+    chain.runtime.detach(POD, chain.directory)
+    assert chain.said() == [("DEL", "another")]
+    with pytest.raises(NetworkNotReady):
+        chain.runtime.detach(POD, chain.directory)
 
 
 def test_L1_a_del_of_what_was_never_added_runs_all_the_same_and_a_check_does_not(chain: Chain) -> None:
