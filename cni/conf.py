@@ -50,9 +50,9 @@ class _Route(msgspec.Struct, frozen=True):
 
 class _Ipam(msgspec.Struct, frozen=True):
     type: str = ""
-    routes: tuple[_Route, ...] = ()
+    routes: tuple[_Route, ...] | None = None
     subnet: str = ""
-    ranges: tuple[object, ...] = ()
+    ranges: tuple[object, ...] | None = None
 
 
 class _PortMapping(msgspec.Struct, frozen=True):
@@ -106,7 +106,7 @@ _SPELLINGS = {
 
 
 class _Args(msgspec.Struct, frozen=True):
-    cni: _Wishes = _Wishes()
+    cni: _Wishes | None = None
 
 
 class _AttachmentReference(msgspec.Struct, frozen=True):
@@ -125,10 +125,10 @@ class Config(msgspec.Struct, frozen=True):
 
     type: str = Role.PLUGIN.value
     mtu: int = 0
-    dns: _Dns = _Dns()
-    ipam: _Ipam = _Ipam()
-    args: _Args = _Args()
-    runtime_config: dict[str, object] = msgspec.field(name="runtimeConfig", default_factory=dict)
+    dns: _Dns | None = None
+    ipam: _Ipam | None = None
+    args: _Args | None = None
+    runtime_config: dict[str, object] | None = msgspec.field(name="runtimeConfig", default=None)
     prev_result: dict[str, object] | None = msgspec.field(name="prevResult", default=None)
 
 
@@ -163,8 +163,10 @@ def part(stdin: bytes, kind: type[PartT]) -> PartT:
 
 def with_config(request: Request, config: Config, environment: Mapping[str, str]) -> Request:
     """Return the request with all that the configuration and CNI_ARGS ask for. Raises CniError."""
-    wished, argued = _wishes(config.runtime_config), config.args.cni
-    role = _role(config, wished)
+    wished = _wishes(config.runtime_config or {})
+    argued = (config.args.cni if config.args else None) or _Wishes()
+    ipam = config.ipam or _Ipam()
+    role = _role(config.type, ipam, wished)
     if config.mtu and not _SMALLEST_MTU <= config.mtu <= _LARGEST_MTU:
         raise CniError(
             Code.INVALID_CONFIG,
@@ -178,7 +180,7 @@ def with_config(request: Request, config: Config, environment: Mapping[str, str]
     return replace(
         request,
         role=role,
-        routes=_routes(config.ipam.routes) if role is Role.IPAM else (),
+        routes=_routes(ipam.routes or ()) if role is Role.IPAM else (),
         mtu=config.mtu,
         addresses=_addresses(
             wished.ips
@@ -190,7 +192,7 @@ def with_config(request: Request, config: Config, environment: Mapping[str, str]
         mac=_mac(wished.mac or argued.mac or extra.get("MAC", "")),
         host_ports=_host_ports(wished.port_mappings or argued.port_mappings),
         bandwidth=_bandwidth(wished.bandwidth),
-        dns=config.dns.said if wished.dns.said == NO_DNS else wished.dns.said,
+        dns=(config.dns or _Dns()).said if wished.dns.said == NO_DNS else wished.dns.said,
         pod=f"{extra.get('K8S_POD_NAMESPACE', '')}/{name}" if name else "",
         prev_result=config.prev_result,
     )
@@ -218,14 +220,14 @@ def _spelt(value: object) -> object:
     return [_spelt(each) for each in value] if isinstance(value, list) else value
 
 
-def _role(config: Config, wished: _Wishes) -> Role:
+def _role(plugin: str, ipam: _Ipam, wished: _Wishes) -> Role:
     """What would be required of us and is not done must not be passed over in silence."""
-    if config.type == Role.LOOPBACK.value:
+    if plugin == Role.LOOPBACK.value:
         return Role.LOOPBACK
     unsupported = ""
-    if config.ipam.type not in ("", "kubenet", Role.IPAM.value):
-        unsupported = f"ipam.type: {config.ipam.type!r}"
-    elif config.ipam.ranges or config.ipam.subnet:
+    if ipam.type not in ("", "kubenet", Role.IPAM.value):
+        unsupported = f"ipam.type: {ipam.type!r}"
+    elif ipam.ranges or ipam.subnet:
         unsupported = "ipam.ranges and ipam.subnet: addresses are those of the node's own ranges"
     elif wished.ip_ranges:
         unsupported = "runtimeConfig.ipRanges: addresses are those of the node's own ranges"
@@ -235,7 +237,7 @@ def _role(config: Config, wished: _Wishes) -> Role:
             f"the network configuration asks for what kubenet does not do: {unsupported}",
             "remove the field",
         )
-    delegated = config.ipam.type == Role.IPAM.value and config.type != Role.PLUGIN.value
+    delegated = ipam.type == Role.IPAM.value and plugin != Role.PLUGIN.value
     return Role.IPAM if delegated else Role.PLUGIN
 
 

@@ -169,6 +169,25 @@ def test_P1_dns_of_the_runtime_is_told_on_and_that_of_the_network_without_it(nod
     }
 
 
+def test_P1_wishes_are_read_as_containerd_writes_them(node: LabNode, pin: Pin) -> None:
+    """Its fields have no names for JSON, so they are those of Go; and what it has none of is null."""
+    wished = {
+        "portMappings": [{"HostPort": 8080, "ContainerPort": 80, "Protocol": "tcp", "HostIP": ""}],
+        "bandwidth": {"IngressRate": 10**6, "IngressBurst": 2**32 - 1, "EgressRate": 0, "EgressBurst": 0},
+        "dns": {"Servers": ["10.96.0.10"], "Searches": ["svc.cluster.local"], "Options": None},
+        "io.kubernetes.cri.pod-annotations": {"kubenet.dev/addresses": "10.244.1.44"},
+    }
+    answer = node.runtime.add("c1", pin("p1"), runtimeConfig=wished)
+    assert answer.address == "10.244.1.44"
+    assert answer.json["dns"] == {"nameservers": ["10.96.0.10"], "search": ["svc.cluster.local"]}
+    (record,) = node.attached()
+    assert [str(port) for port in record.host_ports] == ["*:8080/tcp"]
+    assert (record.bandwidth.ingress_rate, record.bandwidth.egress_rate) == (10**6, 0)
+    nothing = dict.fromkeys((*wished, "ips", "mac", "aliases", "ipRanges"))
+    assert node.runtime.add("c2", pin("p2"), runtimeConfig=nothing).code == 0
+    assert node.runtime.add("c3", pin("p3"), runtimeConfig=None, args=None, ipam=None, dns=None).code == 0
+
+
 def test_P1_what_runtimes_offer_beside_is_no_reason_to_fail(node: LabNode, pin: Pin) -> None:
     offers = {
         "cgroupPath": "/kubepods/x",
