@@ -6,17 +6,15 @@ from pathlib import Path
 
 import click
 
-from kubenet.cli.sites import LAB, open_site
+from kubenet.cli.sites import open_site, site_options
 
 PARTS = ("all", "cni", "ipam", "overlay", "proxy", "dns", "matrix")
 
 
 @click.command()
-@LAB
+@site_options
 @click.argument("parts", nargs=-1, type=click.Choice(PARTS))
 @click.option("--from", "bundle", type=Path, help="Judge a bundle of 'kubenet dump', not what runs here.")
-@click.option("--node", is_flag=True, help="Check this machine as one real node; needs --kubeconfig.")
-@click.option("--kubeconfig", type=Path, help="With --node: how to reach the API server.")
 @click.option(
     "-o", "--output", type=click.Choice(["text", "json", "junit"]), default="text", show_default=True
 )
@@ -45,7 +43,7 @@ def check(
 
         snapshot = read_bundle(bundle)
     else:
-        with open_site(lab, node=node, kubeconfig=kubeconfig) as site:
+        with open_site(lab, node, kubeconfig) as site:
             snapshot = survey(site, wanted)
     verdicts = judge(snapshot, wanted)
     took_s = time.monotonic() - began

@@ -4,14 +4,12 @@ from pathlib import Path
 
 import click
 
-from kubenet.cli.sites import LAB, open_site
+from kubenet.cli.sites import open_site, site_options
 
 
 @click.command()
-@LAB
+@site_options
 @click.argument("path", type=Path, default=Path("kubenet-dump.tgz"))
-@click.option("--node", is_flag=True, help="Dump this machine as one real node; needs --kubeconfig.")
-@click.option("--kubeconfig", type=Path, help="With --node: how to reach the API server.")
 def dump(lab: str | None, path: Path, node: bool, kubeconfig: Path | None) -> None:
     """Write the state of all nodes and pods, rules included, and what probes found, to PATH.
 
@@ -21,6 +19,6 @@ def dump(lab: str | None, path: Path, node: bool, kubeconfig: Path | None) -> No
     from kubenet.observe.bundle import write_bundle
     from kubenet.observe.survey import survey
 
-    with open_site(lab, node=node, kubeconfig=kubeconfig) as site:
+    with open_site(lab, node, kubeconfig) as site:
         size_bytes = write_bundle(path, survey(site))
     print(f"{path}: {size_bytes / 1024:.0f} KiB; kubenet check --from {path}")

@@ -1,11 +1,12 @@
 """``kubenet explain``: what a code means, or where the tables say a packet goes."""
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from kubenet.cli.sites import LAB, open_site
+from kubenet.cli.sites import open_site, site_options
 from kubenet.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -13,14 +14,21 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@LAB
+@site_options
 @click.argument("what")
 @click.argument("destination", required=False)
 @click.option("--proto", type=click.Choice(["tcp", "udp", "icmp"]), help="As for trace.")
 @click.option("--trace", "really", is_flag=True, help="Send a packet too, and say where the kernel differs.")
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def explain(
-    lab: str | None, what: str, destination: str | None, proto: str | None, really: bool, output: str
+    lab: str | None,
+    node: bool,
+    kubeconfig: Path | None,
+    what: str,
+    destination: str | None,
+    proto: str | None,
+    really: bool,
+    output: str,
 ) -> None:
     """Say what the code of a finding means, or walk the tables from one place to another.
 
@@ -40,7 +48,7 @@ def explain(
     from kubenet.observe.survey import survey
     from kubenet.observe.trace import trace
 
-    with open_site(lab) as site:
+    with open_site(lab, node, kubeconfig) as site:
         target = target_of(destination, proto, "", site.cluster)
         source = site.place(what).name.name
         found = walks(survey(site, {"cni", "proxy"}), source, target.ip, target.protocol, target.port)

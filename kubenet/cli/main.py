@@ -27,6 +27,8 @@ COMMANDS = {
     "dns": ("kubenet.cli.dns", "dns", "Serve the cluster's names, or ask a DNS server."),
     "proxy": ("kubenet.cli.proxy", "proxy", "Make Services reach their endpoints on this node."),
     "ipam": ("kubenet.cli.ipam", "ipam", "Who holds which address on this node."),
+    "capture": ("kubenet.cli.capture", "capture", "Show packets at every interface that they pass."),
+    "watch": ("kubenet.cli.watch", "watch", "Drops, connections, rules, links or DNS, as they happen."),
     "check": ("kubenet.cli.check", "check", "Is the pod network as it should be?"),
     "doctor": ("kubenet.cli.doctor", "doctor", "Can this machine run a pod network, and see into it?"),
     "dump": ("kubenet.cli.dump", "dump", "Write all that a check looks at to a file."),

@@ -1,12 +1,15 @@
 """Which site a command looks at: a lab, or this machine as one node of a real cluster."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 if TYPE_CHECKING:
     from kubenet.observe.place import Site
+
+F = TypeVar("F", bound=Callable[..., object])
 
 LAB = click.option(
     "-n",
@@ -17,7 +20,16 @@ LAB = click.option(
 )
 
 
-def open_site(lab: str | None, *, node: bool = False, kubeconfig: Path | None = None) -> "Site":
+def site_options(command: F) -> F:
+    """Give a command the options that say which site it looks at."""
+    command = click.option(
+        "--kubeconfig", type=Path, envvar="KUBECONFIG", help="With --node: how to reach the API server."
+    )(command)
+    command = click.option("--node", is_flag=True, help="Not a lab: this machine, as a real node.")(command)
+    return LAB(command)
+
+
+def open_site(lab: str | None, node: bool = False, kubeconfig: Path | None = None) -> "Site":
     """Return what is meant, open. Raises NotFound, NotPermitted."""
     from kubenet.kernel.privileges import require_root
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import click
 
-from kubenet.cli.sites import LAB, open_site
+from kubenet.cli.sites import open_site, site_options
 
 
 @click.command()
-@LAB
+@site_options
 @click.argument("source")
 @click.argument("destination")
 @click.option(
@@ -28,6 +28,8 @@ from kubenet.cli.sites import LAB, open_site
 @click.option("-w", "--write", "path", type=Path, help="Write the packets for Wireshark (pcapng).")
 def trace(
     lab: str | None,
+    node: bool,
+    kubeconfig: Path | None,
     source: str,
     destination: str,
     proto: str | None,
@@ -58,7 +60,7 @@ def trace(
     from kubenet.observe.trace import trace as traced
 
     well = True
-    with open_site(lab) as site:
+    with open_site(lab, node, kubeconfig) as site:
         target = target_of(destination, proto, server, site.cluster)
         for _ in follow_up(follow):
             told = traced(site, source, target, timeout_s=timeout_s, bpf=not no_bpf)

@@ -118,6 +118,7 @@ class Maps:
     flows: int = -1
     packets: int = -1
     socket_port: int = 0  # packets that a socket with this port sends are the flow's too
+    udp_port: int = 0  # without flows: only UDP from or to this port
 
 
 class Record(NamedTuple):
@@ -166,6 +167,8 @@ def program(kind: EventKind, at: Offsets, maps: Maps, vxlan_ports: tuple[int, ..
     asm.read_kernel(_RECORD + _ETHERNET, CAPTURED_BYTES, 8, -ETHERNET_BYTES)
     if maps.flows >= 0:
         _of_the_flow(asm, at, maps, vxlan_ports)
+    elif maps.udp_port:
+        _of_the_port(asm, maps.udp_port)
     _write_record(asm, kind, at, maps)
     asm.label("end")
     asm.set(0, 0)
@@ -223,6 +226,19 @@ def _of_the_flow(asm: Assembler, at: Offsets, maps: Maps, vxlan_ports: tuple[int
     asm.store(8, FRAME, _SCRATCH, 7)
     asm.store(8, FRAME, _ONE, 9)
     _update(asm, maps.packets, _SCRATCH, _ONE)
+
+
+def _of_the_port(asm: Assembler, port: int) -> None:
+    """End unless it is UDP from or to a port."""
+    asm.read_kernel(_HEADER, 28, 8, 0)
+    _version_4_or_end(asm)
+    asm.load(1, 1, FRAME, _HEADER + 9)
+    asm.jump_unless(1, _UDP, "end")
+    asm.load(2, 1, FRAME, _HEADER + _IP_BYTES)
+    asm.jump_if(1, _network_order(port), "of the port")
+    asm.load(2, 1, FRAME, _HEADER + _IP_BYTES + 2)
+    asm.jump_unless(1, _network_order(port), "end")
+    asm.label("of the port")
 
 
 def _from_the_socket(asm: Assembler, at: Offsets, port: int) -> None:

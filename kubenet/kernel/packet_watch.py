@@ -78,7 +78,8 @@ class PacketWatch:
     """What packets do in some namespaces, while this is open.
 
     With ``flows`` only those packets are told whose five-tuple is in the table (``bpf_programs.flow_key``),
-    and what becomes of them by NAT, and those of a socket with ``socket_port``; without, every packet.
+    and what becomes of them by NAT, and those of a socket with ``socket_port``; without, every
+    packet, or UDP from and to ``udp_port``.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class PacketWatch:
         *,
         flows: Sequence[bytes] | None = None,
         socket_port: int = 0,
+        udp_port: int = 0,
         vxlan_ports: tuple[int, ...] = VXLAN_PORTS,
     ) -> None:
         """Start to watch. Raises KernelLacks, NotPermitted, ProgramRefused."""
@@ -99,7 +101,7 @@ class PacketWatch:
             undo.callback(self._namespaces.close)
             self._lost = BpfMap.counter()
             undo.callback(self._lost.close)
-            maps = Maps(self._ring.fd, self._namespaces.fd, self._lost.fd)
+            maps = Maps(self._ring.fd, self._namespaces.fd, self._lost.fd, udp_port=udp_port)
             self._flows: BpfMap | None = None
             if flows is not None:
                 maps = self._flow_maps(maps, flows, socket_port, undo)

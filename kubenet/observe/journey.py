@@ -12,7 +12,7 @@ from kubenet.model.packet import ICMP, TCP, FiveTuple, Packet
 from kubenet.observe.events import Drop, Hop, RuleHit
 
 FLOODED = "OTHERHOST"  # the reason of a loss at somebody that the frame is not for
-_QUIET = ("CONSUMED", "NOT_DROPPED_YET")
+_QUIET = ("CONSUMED", "NOT_DROPPED_YET", "QUEUE_PURGE")  # these are no losses
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import TypeVar
 from kubenet.errors import InvalidInput, NotFound
 from kubenet.model.objects import KubeObject, Node
 from kubenet.model.packet import ICMP, PROTOCOL_NAMES, TCP, UDP
-from kubenet.observe.names import Cluster
+from kubenet.observe.names import Cluster, names_of
 
 PROTOCOLS = {name: number for number, name in PROTOCOL_NAMES.items() if number in (ICMP, TCP, UDP)}
 DNS_PORT = 53
@@ -50,6 +50,19 @@ def dns_server(text: str, cluster: Cluster) -> Destination:
         if service.metadata.key == "kube-system/kube-dns":
             return Destination(IPv4Address(service.spec.cluster_ip), DNS_PORT, UDP)
     raise NotFound("the cluster has no Service kube-system/kube-dns", "say --server ADDRESS")
+
+
+def addresses_of(text: str, cluster: Cluster) -> tuple[IPv4Address, ...]:
+    """Return the addresses that a pod, node, Service or address stands for. Raises NotFound."""
+    if text.startswith(("svc/", "service/")):
+        service = _one(text.partition("/")[2], cluster.services, "svc/")
+        names = names_of(cluster)
+        ends = {
+            ip for at in names.services.values() if at.key == service.metadata.key for ip, _ in at.endpoints
+        }
+        own = [IPv4Address(service.spec.cluster_ip)] if service.spec.cluster_ip not in ("", "None") else []
+        return (*own, *sorted(ends))
+    return (_address(text, cluster),)
 
 
 def _host_and_port(text: str) -> tuple[str, int]:
