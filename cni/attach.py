@@ -14,7 +14,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from threading import Lock
 
 from cni import gc
 from cni.locks import KeyedLocks
@@ -22,13 +21,13 @@ from cni.plan import PodNet, PodWiring, differences, host_ifname
 from cni.publish import Publisher
 from cni.reaper import Reaper
 from cni.recovery import recovery, strangers
+from cni.reservations import Reservations
 from cni.result import AssignedAddress, addresses_in
 from cni.spec import CniError, Code, Request, Role
 from cni.told import as_told
 from cni.whereabouts import may_live, netns_of
 from cni.wires import Wires
-from ipam.ledger import Ledger
-from ipam.pool import NO_RULES, AddressTaken, PoolRules
+from ipam.pool import NO_RULES, PoolRules
 from ipam.record import AllocationRecord, Phase, Stored
 from ipam.sticky import StickyFile
 from ipam.store import RecordStore, StoreFailed
@@ -61,10 +60,7 @@ class Attachments:
         self._connect = connect
         self._publisher = publisher
         self._strict_delete = strict_delete
-        self._sticky = sticky or StickyFile(None)
-        self._sticky_lock = Lock()  # of the file: taken before the ledger's
-        self._ledger = Ledger()
-        self._guard = Lock()  # of the ledger
+        self._reservations = Reservations(sticky or StickyFile(None))
         self._busy = KeyedLocks()
         self._wiring: PodWiring | None = None
         self._idle: deque[Wires] = deque()
@@ -75,8 +71,7 @@ class Attachments:
 
         Raises StateLost, StoreFailed, NetlinkError.
         """
-        for pod, addresses in self._sticky.read().items():
-            self._ledger.keep(pod, addresses)
+        self._reservations.recall()
         stored, unreadable = self._store.load()
         with self._wires() as wires:
             node = wires.node()
@@ -94,15 +89,13 @@ class Attachments:
         self._publisher.take_over((*found.kept, *found.found))
         for name in found.undone:
             self._store.forget(name)
-        for record in (*found.kept, *found.found):
-            self._ledger.adopt(record, Phase.ATTACHED)
+        self._reservations.adopt((*found.kept, *found.found))
         log.info("cni: %d pods taken over, %d undone", len(found.kept) + len(found.found), len(found.undone))
 
     def open(self, ranges: Iterable[IPNetwork], wiring: PodWiring, rules: PoolRules = NO_RULES) -> None:
         """Add pods from now on: addresses of ``ranges``, wired so. Raises InvalidInput for a small range."""
-        with self._guard:
-            self._ledger.open(ranges, rules)
-            self._wiring = wiring
+        self._reservations.open(ranges, rules)
+        self._wiring = wiring
 
     def rewire(self, wiring: PodWiring) -> None:
         """Wire later pods so; those that are there get its MTU, and stay as they are otherwise."""
@@ -137,16 +130,11 @@ class Attachments:
     @property
     def records(self) -> list[AllocationRecord]:
         """The finished attachments."""
-        with self._guard:
-            return self._ledger.in_phase(Phase.ATTACHED)
+        return self._reservations.in_phase(Phase.ATTACHED)
 
     def readiness(self) -> str:
         """Return why no pod can be added now; an empty string if one can."""
-        with self._guard:
-            if self._wiring is None or not self._ledger.pools:
-                return "the node has no pod range yet"
-            full = self._ledger.exhausted
-            return f"{full.network}: all {full.usable} addresses are in use" if full else ""
+        return self._reservations.shortage() if self._wiring else "the node has no pod range yet"
 
     def add(self, request: Request, netns: NetNs, deliver: Callable[[PodNet], None]) -> None:
         """Wire the pod and ``deliver`` what was made; if that raises too, nothing stays.
@@ -189,9 +177,7 @@ class Attachments:
             undo.callback(self._undo, record)
             self._store.begin(record)
             self._store.commit(name)
-            with self._guard:
-                told = [self._ledger.assigned(address) for address in record.addresses]
-            deliver([AssignedAddress(interface, gateway) for interface, gateway in told])
+            deliver(self._reservations.assigned(record))
             self._move(name, Phase.ATTACHED)
             undo.pop_all()
 
@@ -253,9 +239,7 @@ class Attachments:
         tried once more.
         """
         self._publisher.restore()
-        with self._guard:
-            dying = self._ledger.in_phase(Phase.DYING)
-        for record in dying:
+        for record in self._reservations.in_phase(Phase.DYING):
             self.reaper.put(record.host_ifname)
         dead = self.dead(now_ns)
         for record, error in self._delete_all(dead, "pod vanished"):
@@ -269,16 +253,15 @@ class Attachments:
         self._publisher.close()
 
     def _ready_for(self, name: str, request: Request) -> PodWiring:
-        with self._guard:
-            if self._ledger.get(name) is not None:
-                raise CniError(
-                    Code.ALREADY_ATTACHED,
-                    f"container {request.container_id} has {request.ifname} already",
-                    "the existing attachment was left as it is",
-                )
-            if self._wiring is None or not self._ledger.pools:
-                raise CniError(Code.TRY_AGAIN, "the node has no pod range yet", "waiting for its podCIDR")
-            return self._wiring
+        if self._entry(name) is not None:
+            raise CniError(
+                Code.ALREADY_ATTACHED,
+                f"container {request.container_id} has {request.ifname} already",
+                "the existing attachment was left as it is",
+            )
+        if self._wiring is None or not self._reservations.opened:
+            raise CniError(Code.TRY_AGAIN, "the node has no pod range yet", "waiting for its podCIDR")
+        return self._wiring
 
     def _reserve(self, request: Request, name: str, netns: NetNs) -> AllocationRecord:
         blank = AllocationRecord(
@@ -297,41 +280,11 @@ class Attachments:
             request.mac or "",
             request.mtu,
         )
-        if not (request.sticky and request.pod):
-            with self._guard:
-                return self._ledger.reserve(blank, request.addresses, time.monotonic())
-        with self._sticky_lock:
-            return self._reserve_for_long(blank, request)
-
-    def _reserve_for_long(self, blank: AllocationRecord, request: Request) -> AllocationRecord:
-        with self._guard:
-            kept = self._ledger.kept_for(request.pod)
-            try:
-                record = self._ledger.reserve(blank, request.addresses or kept, time.monotonic())
-            except AddressTaken as error:
-                if request.addresses:
-                    raise
-                raise CniError(Code.TRY_AGAIN, f"{error}: the pod before has it still") from error
-            self._ledger.keep(request.pod, record.addresses)
-            everything = self._ledger.kept
-        if kept != record.addresses:
-            try:
-                self._sticky.write(everything)
-            except BaseException:
-                with self._guard:
-                    self._ledger.free(record.host_ifname)
-                    self._ledger.let_go(request.pod)
-                raise
-        return record
+        return self._reservations.reserve(blank, request)
 
     def release(self, pod: str) -> bool:
         """Keep no address for the pod any more; return whether one was. Raises StoreFailed."""
-        with self._sticky_lock:
-            with self._guard:
-                kept = {name: addresses for name, addresses in self._ledger.kept.items() if name != pod}
-            self._sticky.write(kept)
-            with self._guard:
-                return self._ledger.let_go(pod, time.monotonic())
+        return self._reservations.release(pod)
 
     def _make(self, wires: Wires, pod: PodNet, netns: NetNs) -> None:
         try:
@@ -397,8 +350,7 @@ class Attachments:
             # Until a DEL, a sweep or the next agent: two records of one address would stop that one.
             log.warning("cni: %s keeps its addresses: %s", name, error)
             return
-        with self._guard:
-            self._ledger.free(name, time.monotonic())
+        self._reservations.free(name)
 
     def _attached(self, name: str, request: Request) -> AllocationRecord:
         entry = self._entry(name)
@@ -407,12 +359,10 @@ class Attachments:
         return entry.record
 
     def _entry(self, name: str) -> Stored | None:
-        with self._guard:
-            return self._ledger.get(name)
+        return self._reservations.entry(name)
 
     def _move(self, name: str, phase: Phase) -> None:
-        with self._guard:
-            self._ledger.move(name, phase)
+        self._reservations.move(name, phase)
 
     @contextmanager
     def _wires(self) -> Iterator[Wires]:

@@ -114,7 +114,7 @@ def test_N10_gc_prints_and_lets_go_what_is_provably_dead(node: LabNode, pin: Pin
     (record,) = (each for each in node.attached() if each.container_id == "c1")
     unpin(Path(record.netns))
     assert node.agent is not None
-    ledger = node.agent.attachments._ledger
+    ledger = node.agent.attachments._reservations.ledger
     ledger.adopt(replace(record, created_ns=0), Phase.ATTACHED)  # older than the grace
     while record.host_ifname in node.links():  # the kernel takes the link away by and by
         time.sleep(0.01)

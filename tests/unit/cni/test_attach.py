@@ -69,7 +69,7 @@ class World:
         return self.kernel.is_clean and not self.store.names and not agent.records and self.free(agent) == 5
 
     def free(self, agent: Attachments) -> int:
-        pool = agent._ledger.pools[0]
+        pool = agent._reservations.ledger.pools[0]
         return pool.usable - pool.used
 
 
