@@ -6,6 +6,7 @@ behind that known beginning, and an item of a list drops kind and apiVersion by 
 to be read.
 """
 
+import re
 from collections.abc import Iterable
 from functools import cache
 
@@ -28,6 +29,7 @@ APPLY_PATCH = "application/apply-patch+yaml"
 BODY_MOST_BYTES = 3 << 20
 DEPTH_MOST = 100
 INT_MOST = 2**63 - 1
+_LONG_NUMBER = re.compile(rb"\d{19}")
 
 
 def encoded(value: JsonValue) -> bytes:
@@ -61,7 +63,8 @@ def decode_json(body: bytes) -> JsonValue:
     """Return a client's JSON, at most ``DEPTH_MOST`` deep. Raises StatusError (400)."""
     try:
         value: JsonValue = msgspec.json.decode(body)
-        check_limits(value)
+        if body.count(b"{") + body.count(b"[") > DEPTH_MOST or _LONG_NUMBER.search(body):
+            check_limits(value)  # otherwise it cannot be too deep, nor have an integer that is too long
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise bad_request(f"the body of the request is not JSON: {error}") from None
     return value
@@ -118,6 +121,15 @@ def check_limits(value: JsonValue, depth: int = 0) -> None:
             check_limits(member, depth + 1)
     elif isinstance(value, int) and not -INT_MOST <= value <= INT_MOST:
         raise bad_request("the body of the request has an integer beyond 64 bits")
+
+
+def without_null_members(value: Json) -> Json:
+    """Return a copy of an object without members that are null, at any depth."""
+    body = msgspec.json.encode(value)  # a copy by way of bytes takes a fifth of the time of one by hand
+    copy = decoded_table(body)
+    if b"null" not in body:
+        return copy
+    return {key: without_nulls(member) for key, member in copy.items() if member is not None}
 
 
 def without_nulls(value: JsonValue) -> JsonValue:

@@ -143,6 +143,11 @@ class ApiServer:
             backlog=BACKLOG,
         )
 
+    @property
+    def revision(self) -> int:
+        """The newest revision that reads and watches show."""
+        return self._cache.revision
+
     async def stop(self) -> None:
         """End all watches and requests, and stop serving. The store stays open."""
         self._streams.close()

@@ -149,7 +149,7 @@ def updated_finalizers(sent: Json, old: Json) -> Json:
 
 def _normalised(kind: Kind, sent: Json) -> Json:
     """Return what was sent without nulls; refuse (400) fields of a wrong type before anything reads them."""
-    new = {key: codec.without_nulls(value) for key, value in sent.items() if value is not None}
+    new = codec.without_null_members(sent)
     _shape_trouble(kind, codec.encoded(new))
     return new
 

@@ -27,7 +27,7 @@ from kubenet.apiserver.strategic import strategic_merge
 from kubenet.apiserver.strategy import Kind
 from kubenet.apiserver.streams import Streams
 from kubenet.apiserver.tokens import Signer
-from kubenet.apiserver.tree import copied_table, list_at, table_at, text_at
+from kubenet.apiserver.tree import list_at, table_at, text_at
 from kubenet.apiserver.users import User
 from kubenet.apiserver.view import View
 from kubenet.apiserver.writes import Address, Decide, Writer
@@ -279,7 +279,7 @@ def _replacement(target: Target, sent: Json) -> Decide:
     if target.subresource == "scale":
         return lambda old: subresources.scaled(target.kind, old, sent)
     objects.fit_address(target.kind, sent, target.namespace, target.name)
-    return lambda old: _updated(target, copied_table(sent), old)
+    return lambda old: _updated(target, sent, old)  # which works on a copy
 
 
 def _patching(target: Target, body: bytes, content_type: str, fields: FieldCheck) -> Decide:

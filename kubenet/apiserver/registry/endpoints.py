@@ -7,6 +7,7 @@ Source: Kubernetes API reference, EndpointSlice; CVE-2021-25737.
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 from ipaddress import ip_address
 
 import msgspec
@@ -76,23 +77,24 @@ def _endpoint_causes(endpoint: Json, address_type: str, field: str) -> Iterator[
 
 def address_causes(text: str, field: str, version: int = 0) -> Iterator[Cause]:
     """Yield what is wrong with one endpoint address; ``version`` 0 takes both families."""
+    return (invalid(field, text, trouble) for trouble in _address_troubles(text, version))
+
+
+@lru_cache(16384)  # the same addresses come again with every change of a slice
+def _address_troubles(text: str, version: int) -> tuple[str, ...]:
     try:
         address = ip_address(text)
     except ValueError:
-        yield invalid(field, text, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)")
-        return
-    if version and address.version != version:
-        yield invalid(field, text, f"must be an IPv{version} address")
-    if address.version == 6 and address.ipv4_mapped:
-        yield invalid(field, text, "must not be an IPv4-mapped IPv6 address")
-    if address.is_unspecified:
-        yield invalid(field, text, f"may not be unspecified ({address})")
-    if address.is_loopback:
-        yield invalid(field, text, "may not be in the loopback range (127.0.0.0/8, ::1/128)")
-    if address.is_link_local:
-        yield invalid(field, text, "may not be in the link-local range (169.254.0.0/16, fe80::/10)")
-    if address.is_multicast:
-        yield invalid(field, text, "may not be in the multicast range (224.0.0.0/4, ff00::/8)")
+        return ("must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",)
+    judged = (
+        (version and address.version != version, f"must be an IPv{version} address"),
+        (address.version == 6 and address.ipv4_mapped, "must not be an IPv4-mapped IPv6 address"),
+        (address.is_unspecified, f"may not be unspecified ({address})"),
+        (address.is_loopback, "may not be in the loopback range (127.0.0.0/8, ::1/128)"),
+        (address.is_link_local, "may not be in the link-local range (169.254.0.0/16, fe80::/10)"),
+        (address.is_multicast, "may not be in the multicast range (224.0.0.0/4, ff00::/8)"),
+    )
+    return tuple(sentence for wrong, sentence in judged if wrong)
 
 
 def _slice_port_causes(ports: list[Json]) -> Iterator[Cause]:
