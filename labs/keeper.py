@@ -23,7 +23,8 @@ from socket import AF_INET, SO_REUSEADDR, SOCK_STREAM, SOL_SOCKET, socket
 
 import msgspec
 
-from cni.agent import AgentConfig, run_agent
+from cni.agent import AgentConfig
+from cni.follow import run_agent
 from cni.plan import Wiring
 from dns.server import DnsConfig, run_dns
 from kubenet.apiserver.http import ApiServer, ServerConfig

@@ -137,7 +137,7 @@ async def _until_signal(
     import asyncio
     import signal
 
-    from cni.agent import run_agent
+    from cni.follow import run_agent
     from cni.vitals import Vitals, serving_vitals
     from kubenet.client.transport import ApiClient
 

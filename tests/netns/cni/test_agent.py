@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from cni.agent import NodeAgent, run_agent
+from cni.agent import NodeAgent
 from cni.attach import Attachments
+from cni.follow import run_agent
 from cni.install import CONFLIST
 from cni.plan import PodNet, PodWiring, Wiring, host_ifname
 from cni.server import CallerGone

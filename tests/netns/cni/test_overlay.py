@@ -97,7 +97,7 @@ def test_N12_rules_that_somebody_flushed_come_back_without_a_word(
     make_node: NodeMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cni.network.FILTER_CHECK_S", 0.3)
-    monkeypatch.setattr("cni.agent.LOOK_EVERY_S", 0.1)
+    monkeypatch.setattr("cni.follow.LOOK_EVERY_S", 0.1)
     node = make_node()
 
     async def scene(client: ApiClient) -> None:
