@@ -2,10 +2,11 @@
 
 import asyncio
 import json
+import re
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 
 import pytest
 from aiohttp import web
@@ -17,6 +18,7 @@ from kubenet.kernel import iptables
 from kubenet.model.objects import Json, JsonValue
 from kubenet.model.resources import ENDPOINTSLICES, EVENTS, NAMESPACES, SERVICES
 from kubenet.store.memory import MemoryStore
+from proxy.backend import ProxyMode
 from proxy.daemon import run_proxy
 from proxy.node_config import ProxyConfig
 from tests.netns.proxy.world import OUTSIDE, PORT, SILENCE_S, World, backend_ip
@@ -136,6 +138,47 @@ async def until_events(client: ApiClient) -> list[Json]:
             if ours := [each for each in found if each["reason"] == "NotProxied"]:
                 return ours
             await asyncio.sleep(0.02)
+
+
+def test_A7_row68_a_burst_is_few_syncs(world: World) -> None:
+    async def story() -> None:
+        async with api_server(world) as client:
+            await client.create(ENDPOINTSLICES, "demo", slice_body(2))
+            ready = asyncio.Event()
+            config = ProxyConfig(
+                "here",
+                world.node,
+                ip_network("10.244.0.0/16"),
+                min_sync_s=0.2,
+                mode=ProxyMode.IPTABLES,
+                metrics=(ip_address("127.0.0.1"), 10249),
+                ready=ready,
+            )
+            task = asyncio.create_task(run_proxy(config, client))
+            await asyncio.wait_for(ready.wait(), 10)
+            await client.create(SERVICES, "demo", service_body())
+            await eventually(lambda: f"{backend_ip(2)}:8080" in rules(world))
+            before = await asyncio.to_thread(syncs, world)
+            for number in range(60):
+                await client.patch(SERVICES, "demo", "web", {"metadata": {"labels": {"n": str(number)}}})
+            await client.patch(ENDPOINTSLICES, "demo", "web-1", slice_body(5))
+            await eventually(lambda: f"{backend_ip(5)}:8080" in rules(world))
+            assert 1 <= await asyncio.to_thread(syncs, world) - before <= 10  # of 61 changes
+            task.cancel()
+            await asyncio.wait({task})
+
+    asyncio.run(story())
+
+
+def syncs(world: World) -> int:
+    """Return how many syncs there were."""
+    with world.node.socket(socket.AF_INET, socket.SOCK_STREAM) as client:
+        client.connect(("127.0.0.1", 10249))
+        client.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+        page = b"".join(iter(lambda: client.recv(65536), b"")).decode()
+    found = re.search(r'sync_proxy_rules_duration_seconds_count{ip_family="IPv4"} (\d+)', page)
+    assert found
+    return int(found[1])
 
 
 class HalfAnApi:

@@ -172,3 +172,13 @@ def test_names_of_full_length_stay_inside_their_comments() -> None:
     lines = text(compiled(longest)).splitlines()
     assert all(line[0] in "*:-" or line == "COMMIT" for line in lines)
     assert max(line.count('"') for line in lines) == 2
+
+
+def test_A7_row71_a_large_cluster_gets_the_same_rules_as_a_small_one() -> None:
+    """kube-proxy leaves comments out beyond 1,000 endpoints; here a chain is written once."""
+    many = tuple(Endpoint(ip_address(f"10.244.{n // 250}.{n % 250 + 1}"), 8080) for n in range(1200))
+    port = ServicePort(ServicePortName("demo", "web"), ip_address("10.96.0.1"), 80, endpoints=many)
+    nat, _ = compile_iptables(serve([port], Locality("here")), NodeNetwork())
+    chains = [name for name in nat.chains if name.startswith("KUBE-SEP-")]
+    assert len(chains) == 1200
+    assert all("demo/web" in rule.text() for name in chains for rule in nat.chains[name])
