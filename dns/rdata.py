@@ -112,6 +112,16 @@ def _ends_in_dot(text: str) -> bool:
     return text.endswith(".") and not slashes % 2
 
 
+def _ipv4(words: Sequence[str], _origin: WireName) -> bytes:
+    (text,) = words
+    return IPv4Address(text).packed
+
+
+def _ipv6(words: Sequence[str], _origin: WireName) -> bytes:
+    (text,) = words
+    return IPv6Address(text).packed
+
+
 def _name(words: Sequence[str], origin: WireName) -> bytes:
     (text,) = words
     return absolute(text, origin)
@@ -163,8 +173,8 @@ def _caa(words: Sequence[str], _origin: WireName) -> bytes:
 
 
 _CONTENTS: Mapping[int, Callable[[Sequence[str], WireName], bytes]] = {
-    RType.A: lambda words, _: IPv4Address(*words).packed,
-    RType.AAAA: lambda words, _: IPv6Address(*words).packed,
+    RType.A: _ipv4,
+    RType.AAAA: _ipv6,
     RType.CNAME: _name,
     RType.DNAME: _name,
     RType.NS: _name,

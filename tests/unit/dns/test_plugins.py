@@ -3,10 +3,13 @@
 import struct
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dns import names
 from dns.chain import Origin
 from dns.plugins.querylog import Told, line_of
+from dns.plugins.registry import DONE
 from dns.relay import read_reply
 from dns.respond import Forwarding
 from dns.site import Part, Site
@@ -558,3 +561,78 @@ def test_P_the_order_of_plugins_is_fixed_whatever_the_order_in_the_file() -> Non
         assert rdata(site(block(*order)), "alias.org") == ["192.0.2.2"]
         rest = site(block(*(line for line in order if "template" not in line)))
         assert rdata(rest, "alias.org") == ["192.0.2.1"]
+
+
+# whatever stands in a Corefile
+
+
+_WORDS = st.sampled_from(
+    (
+        *(
+            "name",
+            "regex",
+            "suffix",
+            "ttl",
+            "edns0",
+            "local",
+            "set",
+            "0xffee",
+            "continue",
+            "answer",
+            "auto",
+            "A",
+        ),
+        *(
+            "(.*)",
+            "{1}",
+            "example.org",
+            "IN",
+            "ANY",
+            "match",
+            "rcode",
+            "NXDOMAIN",
+            "{{ .Name }}",
+            "60",
+            "to",
+            "*",
+        ),
+        *(
+            "net",
+            "type",
+            "block",
+            "expr",
+            "name()",
+            "==",
+            "'a'",
+            "&&",
+            "class",
+            "denial",
+            "{common}",
+            "5s",
+            "-",
+        ),
+    )
+)
+
+
+@given(
+    st.sampled_from(sorted(DONE)),
+    st.lists(_WORDS, max_size=5),
+    st.lists(st.lists(_WORDS, min_size=1, max_size=5), max_size=3),
+)
+def test_any_words_are_settings_or_an_error_with_its_line(
+    plugin: str, args: list[str], options: list[list[str]]
+) -> None:
+    inner = "".join(f"  {' '.join(words)}\n" for words in options)
+    text = f". {{\n {plugin} {' '.join(args)}" + (f" {{\n{inner} }}" if options else "") + "\n}"
+    try:
+        parsed, where = blocks(text), "Corefile:"
+    except InvalidInput as error:
+        parsed, where = (), str(error)
+    assert where.startswith("Corefile:")
+    if not parsed:
+        return
+    asked = Site(53, [Part(each, None, lambda count: 0) for each in parsed])
+    for name in ("www.example.org", "a" * 63 + ".example.org", "."):
+        for qtype in (RType.A, RType.ANY, RType.TXT):
+            asked.respond(query(name, qtype), stream=False, client="192.0.2.9")
