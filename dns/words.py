@@ -36,12 +36,35 @@ RCODES = {
 CLASSES = {"IN": 1, "CH": 3, "HS": 4, "ANY": 255}
 
 
-def check_pattern(pattern: str) -> None:
-    """Raises InvalidInput for what is no regular expression."""
+# What Go writes otherwise than Python: classes of characters, the end of the text, names of groups.
+_GO_CLASSES = {
+    "[:alnum:]": "0-9A-Za-z",
+    "[:alpha:]": "A-Za-z",
+    "[:digit:]": "0-9",
+    "[:lower:]": "a-z",
+    "[:space:]": r"\s",
+    "[:upper:]": "A-Z",
+    "[:word:]": r"\w",
+    "[:xdigit:]": "0-9A-Fa-f",
+}
+_GO_OTHERWISE = re.compile(r"\[:[a-z]+:\]|\\.|\(\?<(?=[A-Za-z_])", re.DOTALL)
+
+
+def pattern_of(text: str) -> str:
+    """Return a regular expression as Go's library reads it, for Python's. Raises InvalidInput."""
+    pattern = _GO_OTHERWISE.sub(_pythons, text)
     try:
         re.compile(pattern)
     except re.error as error:
-        raise InvalidInput(f"pattern {pattern!r}: {error}") from error
+        raise InvalidInput(f"pattern {text!r}: {error}") from error
+    return pattern
+
+
+def _pythons(found: re.Match[str]) -> str:
+    piece = found[0]
+    if piece == "(?<":
+        return "(?P<"
+    return r"\Z" if piece == r"\z" else _GO_CLASSES.get(piece, piece)
 
 
 def duration_s(text: str) -> float:

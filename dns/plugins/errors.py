@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from dns.corefile import Directive
 from dns.plugins.values import Consolidation
 from dns.settings import Block
-from dns.words import check_pattern, duration_s, unknown_option
+from dns.words import duration_s, pattern_of, unknown_option
 
 LEVELS = ("debug", "info", "warning", "error")
 
@@ -33,11 +33,11 @@ def _consolidation(option: Directive) -> Consolidation:
     args = tuple(word for word in option.args if word != "show_first")
     if len(args) not in (2, 3):
         raise option.wrong("needs a duration, a pattern and perhaps a level")
-    check_pattern(args[1])
+    pattern = pattern_of(args[1])
     level = args[2] if len(args) == 3 else "error"
     if level not in LEVELS:
         raise option.wrong(f"{level!r} is not one of {', '.join(LEVELS)}")
-    return Consolidation(duration_s(args[0]), args[1], level)
+    return Consolidation(duration_s(args[0]), pattern, level)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from typing import TypeAlias
 from dns import names
 from dns.chain import Origin
 from dns.wire import Query
+from dns.words import pattern_of
 from kubenet.errors import InvalidInput
 
 Value: TypeAlias = "str | int | bool | tuple[Value, ...]"
@@ -132,8 +133,17 @@ class _Parser:
         right = self._value()
         compare = _OPERATORS[operator]
         if operator == "matches":
-            _check_pattern(self._text, self._tokens[self._at - 1])
+            return self._matches(left, self._tokens[self._at - 1])
         return lambda seen: compare(left(seen), right(seen))
+
+    def _matches(self, left: Expression, word: str) -> Expression:
+        if word[0] not in "'\"":
+            raise InvalidInput(f"expression {self._text!r}: matches needs a pattern in quotes")
+        try:
+            pattern = re.compile(pattern_of(_ESCAPE.sub(r"\1", word[1:-1])))
+        except InvalidInput as error:
+            raise InvalidInput(f"expression {self._text!r}: {error}") from error
+        return lambda seen: pattern.search(str(left(seen))) is not None
 
     def _value(self) -> Expression:
         word = self._next()
@@ -198,13 +208,6 @@ def _both(left: Expression, right: Expression) -> Expression:
     return lambda seen: left(seen) is True and right(seen) is True
 
 
-def _check_pattern(text: str, word: str) -> None:
-    try:
-        re.compile(_ESCAPE.sub(r"\1", word[1:-1]))
-    except re.error as error:
-        raise InvalidInput(f"expression {text!r}: {error}") from error
-
-
 def _in_cidr(ip: Value, network: Value) -> bool:
     try:
         return ip_address(str(ip)) in ip_network(str(network), strict=False)
@@ -232,5 +235,5 @@ _OPERATORS: Mapping[str, Callable[[Value, Value], bool]] = {
     "contains": _texts(lambda left, right: right in left),
     "startsWith": _texts(str.startswith),
     "endsWith": _texts(str.endswith),
-    "matches": _texts(lambda left, right: re.search(right, left) is not None),
+    "matches": lambda _left, _right: False,  # see _Parser._matches: the pattern is made ready once
 }

@@ -18,7 +18,7 @@ from dns.plugins.values import Network, TransferConfig, ZoneDirectory, ZoneFile
 from dns.records import RRset
 from dns.settings import Block
 from dns.wire import Rcode, RType
-from dns.words import check_pattern, duration_s, one_value, unknown_option, zones_of_all
+from dns.words import duration_s, one_value, pattern_of, unknown_option, zones_of_all
 from dns.zonefile import Alias, FileZone
 
 
@@ -64,8 +64,7 @@ def _directory(config: ZoneDirectory, option: Directive) -> ZoneDirectory:
         case (directory,):
             return replace(config, directory=directory)
         case (directory, pattern, origin):
-            check_pattern(pattern)
-            return replace(config, directory=directory, pattern=pattern, origin=origin)
+            return replace(config, directory=directory, pattern=pattern_of(pattern), origin=origin)
         case _:
             raise option.wrong("needs a directory, and perhaps a pattern and what the origin is made of")
 

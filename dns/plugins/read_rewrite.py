@@ -21,7 +21,7 @@ from dns.plugins.values import (
     TtlRewrite,
 )
 from dns.settings import Block
-from dns.words import CLASSES, check_pattern, did_you_mean, rcode_of, record_type, whole_number
+from dns.words import CLASSES, did_you_mean, pattern_of, rcode_of, record_type, whole_number
 from kubenet.errors import InvalidInput
 
 MOST_TTL_S = (1 << 31) - 1
@@ -69,7 +69,7 @@ def _pattern(directive: Directive, args: tuple[str, ...], more: int) -> tuple[Na
         case Match.PREFIX | Match.SUBSTRING:
             text = text.lower()
         case Match.REGEX:
-            check_pattern(text)
+            text = pattern_of(text)
     return NamePattern(match, text), args[1:]
 
 
@@ -92,11 +92,9 @@ def _answer(directive: Directive, change: NameRewrite, rest: list[str]) -> tuple
                 raise directive.wrong("answer auto cannot invert a regular expression; say answer name")
             return replace(change, auto=True), after
         case ["answer", "name", source, target, *after]:
-            check_pattern(source)
-            return replace(change, answer_names=(*change.answer_names, (source, target))), after
+            return replace(change, answer_names=(*change.answer_names, (pattern_of(source), target))), after
         case ["answer", "value", source, target, *after]:
-            check_pattern(source)
-            return replace(change, answer_values=(*change.answer_values, (source, target))), after
+            return replace(change, answer_values=(*change.answer_values, (pattern_of(source), target))), after
         case _:
             raise directive.wrong(
                 f"unexpected {rest[0]!r}; there are answer auto, answer name FROM TO, answer value FROM TO"

@@ -22,8 +22,8 @@ from dns.settings import Block
 from dns.wire import Rcode, RType, extended_error
 from dns.words import (
     CLASSES,
-    check_pattern,
     one_value,
+    pattern_of,
     rcode_of,
     record_type,
     unknown_option,
@@ -67,9 +67,7 @@ def _read_option(config: TemplateConfig, option: Directive) -> TemplateConfig:
         case "rcode":
             return replace(config, rcode=rcode_of(one_value(option)))
         case "match":
-            for pattern in option.args:
-                check_pattern(pattern)
-            return replace(config, matches=config.matches + option.args)
+            return replace(config, matches=(*config.matches, *map(pattern_of, option.args)))
         case "fallthrough":
             return replace(config, fallthrough=zones_of_all(option.args))
         case "ederror" if option.args:

@@ -174,6 +174,23 @@ def test_rewrite_asks_with_options_of_edns(rule: str, code: int, want: bytes) ->
     assert option(forwarded(asked, "example.org").ask.options, code) == want
 
 
+@pytest.mark.parametrize(
+    ("pattern", "matches"),
+    [
+        pytest.param(r"^[[:alpha:]]+[.]org[.]\z", True, id="class and end"),
+        pytest.param(r"^[^[:digit:]]+$", True, id="class, negated"),
+        pytest.param(r"^(?<label>abc)[.]", True, id="group"),
+        pytest.param(r"(?<=abc)[.]org", True, id="what stands before stays what it is"),
+        pytest.param(r"^\\zabc", False, id="an escaped backslash"),
+    ],
+)
+def test_patterns_are_read_as_go_reads_them(pattern: str, matches: bool) -> None:
+    asked = site(
+        block(f"template IN A {{\n match {pattern}\n rcode NXDOMAIN\n fallthrough\n}}", "forward . 192.0.2.1")
+    )
+    assert status(asked, "abc.org") == ("NXDOMAIN" if matches else "forwarded")
+
+
 def test_rewrite_to_what_is_no_name_fails_and_does_not_crash() -> None:
     asked = site(block("rewrite name regex (.*) {1}{1}{1}{1}", "forward . 192.0.2.1"))
     assert status(asked, "a" * 63 + ".example.org") == "SERVFAIL"
