@@ -24,13 +24,14 @@ _COMPARE: Mapping[str, Callable[[float, float], bool]] = {"<=": operator.le, ">=
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a figure shall be: its ratio to the peer, or, where there is none, its value."""
+    """What a figure shall be: its ratio to the peer; where there is none, or with a unit, its value."""
 
     comparison: str  # "<=" or ">="
     value: float
+    unit: str = ""
 
     def __str__(self) -> str:
-        return f"{self.comparison} {self.value:g}"
+        return f"{self.comparison} {self.value:g} {self.unit}".rstrip()
 
     def met(self, value: float) -> bool:
         return _COMPARE[self.comparison](value, self.value)
@@ -73,7 +74,7 @@ def report(figure: Figure, ours: Sequence[float], peer: Sequence[float] = ()) ->
     if len(ours) < LEAST_ROUNDS:
         raise ValueError(f"{figure.name}: {len(ours)} rounds, {LEAST_ROUNDS} are the least")
     ratio = median(a / b for a, b in zip(ours, peer, strict=True)) if peer else None
-    judged = median(ours) if ratio is None else ratio
+    judged = median(ours) if ratio is None or figure.target.unit else ratio
     _print(
         {
             "figure": figure.name,

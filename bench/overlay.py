@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from ipaddress import IPv4Interface, ip_address, ip_network
+from statistics import median
 
 from bench.common import Figure, Target, asked, in_turn, report_all, timed
 from cni.network import NetworkConfig, NodeNetwork
@@ -23,17 +24,22 @@ from kubenet.model.links import Address, Link, LinkKind, LinkState, VethPeer, di
 
 PEER = "bridge -batch + ip -batch"
 SIZES = (1000, 5000)
-SYNC = {n: Figure(f"overlay-sync-{n}", "ms", Target("<=", 1.0), PEER) for n in SIZES}
+SYNC_TARGETS_MS = {1000: 100, 5000: 700}
+SYNC = {n: Figure(f"overlay-sync-{n}", "ms", Target("<=", SYNC_TARGETS_MS[n], "ms"), PEER) for n in SIZES}
 RESYNC_TARGETS_MS = {1000: 10, 5000: 30}
 RESYNC = {n: Figure(f"overlay-resync-{n}", "ms", Target("<=", RESYNC_TARGETS_MS[n])) for n in SIZES}
-TCP = Figure("overlay-tcp-vs-direct", "MB/s", Target(">=", 0.9), "direct route, same MTU")
-FIGURES = (*SYNC.values(), *RESYNC.values(), TCP)
+DIRECT = "direct route, same MTU"
+TCP = Figure("overlay-tcp-vs-direct", "MB/s", Target(">=", 0.9), DIRECT)
+TCP_CPU = Figure("overlay-tcp-cpu-vs-direct", "MB a second of processor", Target(">=", 0.9), DIRECT)
+CARRY = (TCP, TCP_CPU)
+FIGURES = (*SYNC.values(), *RESYNC.values(), *CARRY)
 
 FIRST = int(ip_address("10.0.0.0"))
 UNDERLAY = int(ip_address("172.16.0.0"))
 TUNNEL = "kubenet.1"
 MTU = 1450
-TCP_S = 0.5
+TCP_S = 0.2
+TCP_TURNS = 3  # of a round, of which the median counts: neighbours come and go
 CHUNK_BYTES = 1 << 17
 
 
@@ -122,6 +128,18 @@ def two_nodes() -> Iterator[tuple[NetNs, NetNs]]:
         yield one, two
 
 
+def carry_round(client: NetNs, server: NetNs, address: str) -> Mapping[str, float]:
+    """Transfer a few times; the processor's time is all of this process, which is both ends and the way."""
+    rates: list[float] = []
+    cpu_rates: list[float] = []
+    for _ in range(TCP_TURNS):
+        start_s, start_cpu_s = time.perf_counter(), time.process_time()
+        rates.append(transfer(client, server, address))
+        carried = rates[-1] * (time.perf_counter() - start_s)
+        cpu_rates.append(carried / (time.process_time() - start_cpu_s))
+    return {TCP.name: median(rates), TCP_CPU.name: median(cpu_rates)}
+
+
 def transfer(client: NetNs, server: NetNs, address: str) -> float:
     """Return how many megabytes a second one TCP connection carries."""
     kind = (socket.AF_INET, socket.SOCK_STREAM)
@@ -156,15 +174,15 @@ def main(figures: Sequence[Figure] = FIGURES) -> None:
         if {SYNC[size].name, RESYNC[size].name} & wanted.figures:
             ours, peer = in_turn(lambda n=size: our_round(n), lambda n=size: script_round(n), wanted.rounds)  # type: ignore[misc]
             report_all([f for f in FIGURES if f.name in wanted.figures], ours, peer)
-    if TCP.name in wanted.figures:
+    if {figure.name for figure in CARRY} & wanted.figures:
         with two_nodes() as (one, two):
             tunnel_end, direct = str(node(2).pod_cidrs[0].network_address), str(node(2).node_ip)
             ours, peer = in_turn(
-                lambda: {TCP.name: transfer(one, two, tunnel_end)},
-                lambda: {TCP.name: transfer(one, two, direct)},
+                lambda: carry_round(one, two, tunnel_end),
+                lambda: carry_round(one, two, direct),
                 wanted.rounds,
             )
-        report_all([TCP], ours, peer)
+        report_all([figure for figure in CARRY if figure.name in wanted.figures], ours, peer)
 
 
 if __name__ == "__main__":
