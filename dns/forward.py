@@ -101,9 +101,10 @@ class SendTcp:
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """Close the socket of an attempt."""
+    """Close the socket of an attempt; one that has been ``answered`` may serve another."""
 
     attempt: int
+    answered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +185,11 @@ class Forwarder(Generic[WaiterT]):
         self.mismatched = 0  # answers that were not to what we asked: forged, or late
 
     @property
+    def draw(self) -> Draw:
+        """Draw a number that nobody can predict."""
+        return self._draw
+
+    @property
     def busy(self) -> bool:
         """Whether ``expire`` has to be called from time to time."""
         return bool(self._pending) or self.health.any_down
@@ -233,7 +239,7 @@ class Forwarder(Generic[WaiterT]):
         if reply.rcode in self._unusable or reply.rcode > 15:
             pending.refusal = reply if reply.rcode <= 15 else pending.refusal
             return self._drop(attempt, now)
-        return self._finish(pending, reply)
+        return self._finish(pending, reply, by=attempt)
 
     def _took(self, server: int, rcode: int) -> Histogram:
         found = self.took.get((server, rcode))
@@ -339,9 +345,11 @@ class Forwarder(Generic[WaiterT]):
         opcode = reply.flags >> 11 & 0xF
         return reply if theirs == asked and not opcode else None
 
-    def _finish(self, pending: _Pending[WaiterT], reply: UpstreamReply | None) -> list[Action[WaiterT]]:
+    def _finish(
+        self, pending: _Pending[WaiterT], reply: UpstreamReply | None, *, by: int = -1
+    ) -> list[Action[WaiterT]]:
         del self._pending[pending.ask]
         for attempt in pending.attempts:
             del self._attempts[attempt]
-        closed: list[Action[WaiterT]] = [Close(attempt) for attempt in pending.attempts]
+        closed: list[Action[WaiterT]] = [Close(attempt, attempt == by) for attempt in pending.attempts]
         return [*closed, Deliver(tuple(pending.waiters), reply)]

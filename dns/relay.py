@@ -9,6 +9,7 @@ section 5.8 (AD).
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from dns.records import NAMES_IN, RRset
 from dns.reply import opt_record
@@ -32,8 +33,7 @@ from dns.wire import (
 from kubenet.errors import Malformed
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):  # made for every record of every reply
     """Where one record lies in a message."""
 
     section: int  # 0 answer, 1 authority, 2 additional

@@ -27,7 +27,9 @@ NSID = 3  # RFC 5001
 _KEEPALIVE = 11  # RFC 7828: how long a connection may be idle, in tenths of a second
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(
+    slots=True
+)  # not frozen: each layer adds what it knows, and a copy a layer would cost as much as asking
 class Forwarding:
     """A query that waits for ``ask``."""
 

@@ -156,7 +156,7 @@ class Part:
         if done and isinstance(response, bytes):
             done(response)
         elif isinstance(response, Forwarding):
-            return replace(response, done=done)
+            response.done = done
         return response
 
     def _settle(self, query: Query, decision: Decision, stream: bool) -> Response | None:
@@ -190,7 +190,7 @@ class Part:
     def _resume(self, waiting: Forwarding, content: Answer) -> Response | None:
         response = self._settle(waiting.query, resumed(content, waiting.then), waiting.stream)
         if isinstance(response, Forwarding):
-            return replace(response, done=waiting.done, way=waiting.way)
+            response.done, response.way = waiting.done, waiting.way
         return response
 
     def _kubernetes(self, request: Request, serve: Next) -> Decision:
@@ -317,7 +317,8 @@ class Site:
             # A number for all forwards of all blocks of the port.
             before = self.parts[: self.parts.index(part)]
             offset = sum(len(each.block.forwards) for each in before)
-            return replace(reply, route=reply.route + offset, way=way)
+            reply.route, reply.way = reply.route + offset, way
+            return reply
         return self._counted(reply, part, way)
 
     def _counted(self, reply: Response | None, part: Part | None, way: int) -> Response | None:

@@ -1,13 +1,16 @@
 """Carries out what ``dns.forward`` decides: sockets to upstream servers, and a clock.
 
-Every try over UDP has a socket of its own, connected, with a port of the kernel's choice: the kernel then
-drops what comes from elsewhere, and reports a closed port at once.
+Every try over UDP has a socket to itself, connected, with a port of the kernel's choice: the kernel then
+drops what comes from elsewhere, and reports a closed port at once. A socket whose try was answered may serve
+a few more, drawn by chance from those that are open, for opening one costs as much as asking; one whose try
+was given up is closed, so that a late answer is nobody's.
 """
 
 import asyncio
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Generic
 
 from dns.forward import (
@@ -28,6 +31,18 @@ from dns.streams import SocketFactory, StreamConfig, UpstreamStreams
 TICK_S = 0.05  # how exact the patience of the forwarder is
 READ_BYTES = 65535
 BATCH = 16  # datagrams read from one socket in a row
+USES = 4  # of one socket
+FEWEST_OPEN = 64  # to one server, unused, before one of them is used again
+
+
+@dataclass(slots=True)
+class _Port:
+    """A connected socket."""
+
+    socket: socket.socket
+    upstream: Upstream
+    attempt: int = -1  # which try it serves now
+    uses: int = 0
 
 
 class UpstreamSockets(Generic[WaiterT]):
@@ -46,7 +61,8 @@ class UpstreamSockets(Generic[WaiterT]):
         self._deliver = deliver
         self._refuse = refuse
         self._loop = asyncio.get_running_loop()
-        self._sockets: dict[int, socket.socket] = {}
+        self._sockets: dict[int, _Port] = {}  # by attempt
+        self._unused: dict[Upstream, list[_Port]] = {}
         self._streams: dict[int, asyncio.Task[None]] = {}
         self.connections = UpstreamStreams(streams or StreamConfig(), open_socket)
         self._timer: asyncio.TimerHandle | None = None
@@ -61,6 +77,10 @@ class UpstreamSockets(Generic[WaiterT]):
         """Close all sockets; nobody is answered any more."""
         for attempt in (*self._sockets, *self._streams):
             self._close(attempt)
+        for ports in self._unused.values():
+            for port in ports:
+                self._shut(port)
+        self._unused.clear()
         self.connections.close()
         if self._timer:
             self._timer.cancel()
@@ -80,8 +100,8 @@ class UpstreamSockets(Generic[WaiterT]):
                 case SendTcp(attempt, upstream, message):
                     task = self._loop.create_task(self._over_tcp(attempt, upstream, message))
                     self._streams[attempt] = task
-                case Close(attempt):
-                    self._close(attempt)
+                case Close(attempt, answered):
+                    self._close(attempt, answered=answered)
                 case Deliver(waiters, reply):
                     for waiter in waiters:
                         self._deliver(waiter, reply)
@@ -90,18 +110,24 @@ class UpstreamSockets(Generic[WaiterT]):
 
     def _send_udp(self, action: SendUdp) -> Iterable[Action[WaiterT]]:
         try:
-            connection = self._connected(action.upstream)
+            port = self._port_to(action.upstream)
         except OSError:  # no route, no descriptor left, forbidden
             return self._forwarder.failed(action.attempt, self._loop.time())
-        self._sockets[action.attempt] = connection
+        port.attempt = action.attempt
+        port.uses += 1
+        self._sockets[action.attempt] = port
         try:
-            connection.send(action.message)
+            port.socket.send(action.message)
         except OSError:
             return self._forwarder.failed(action.attempt, self._loop.time())
-        self._loop.add_reader(connection.fileno(), self._readable, action.attempt)
         return ()
 
-    def _connected(self, upstream: Upstream) -> socket.socket:
+    def _port_to(self, upstream: Upstream) -> _Port:
+        unused = self._unused.get(upstream)
+        if unused and len(unused) >= FEWEST_OPEN:
+            index = self._forwarder.draw(len(unused))
+            unused[index], unused[-1] = unused[-1], unused[index]
+            return unused.pop()
         connection = self._open_socket(_family(upstream), socket.SOCK_DGRAM)
         try:
             connection.setblocking(False)
@@ -109,21 +135,28 @@ class UpstreamSockets(Generic[WaiterT]):
         except OSError:
             connection.close()
             raise
-        return connection
+        port = _Port(connection, upstream)
+        self._loop.add_reader(connection.fileno(), self._readable, port)
+        return port
 
-    def _readable(self, attempt: int) -> None:
+    def _readable(self, port: _Port) -> None:
         for _ in range(BATCH):
-            connection = self._sockets.get(attempt)
-            if connection is None:
-                return
             try:
-                message = connection.recv(READ_BYTES)
+                message = port.socket.recv(READ_BYTES)
             except BlockingIOError:
                 return
             except OSError:  # nobody listens there (ICMP), or the way broke
-                self._perform(self._forwarder.failed(attempt, self._loop.time()))
+                if port.attempt < 0:
+                    self._drop(port)
+                else:
+                    self._perform(self._forwarder.failed(port.attempt, self._loop.time()))
                 return
-            self._perform(self._forwarder.received(attempt, message, self._loop.time()))
+            if port.attempt < 0:  # to nothing that is asked: whoever sends it goes on to nobody
+                self._drop(port)
+                return
+            self._perform(self._forwarder.received(port.attempt, message, self._loop.time()))
+            if port.attempt < 0:
+                return
 
     async def _over_tcp(self, attempt: int, upstream: Upstream, message: bytes) -> None:
         try:
@@ -137,12 +170,29 @@ class UpstreamSockets(Generic[WaiterT]):
         else:
             self._perform(self._forwarder.received(attempt, reply, now))
 
-    def _close(self, attempt: int) -> None:
+    def _close(self, attempt: int, *, answered: bool = False) -> None:
         if task := self._streams.pop(attempt, None):
             task.cancel()
-        if connection := self._sockets.pop(attempt, None):
-            self._loop.remove_reader(connection.fileno())
-            connection.close()
+        port = self._sockets.pop(attempt, None)
+        if port is None:
+            return
+        port.attempt = -1
+        if answered and port.uses < USES:
+            self._unused.setdefault(port.upstream, []).append(port)
+        else:
+            self._shut(port)
+
+    def _drop(self, port: _Port) -> None:
+        """Close a socket that is not in use."""
+        unused = self._unused.get(port.upstream, [])
+        if port in unused:
+            unused.remove(port)
+        self._shut(port)
+
+    def _shut(self, port: _Port) -> None:
+        if port.socket.fileno() != -1:
+            self._loop.remove_reader(port.socket.fileno())
+            port.socket.close()
 
 
 def _family(upstream: Upstream) -> socket.AddressFamily:

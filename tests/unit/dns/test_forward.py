@@ -77,7 +77,7 @@ def test_S8_a_question_is_asked_and_answered() -> None:
     sent = udp(engine.ask(ASK, "client", 0.0, stream=False))
     assert sent.upstream == SERVERS[0]
     actions = engine.received(sent.attempt, reply_to(sent.message), 0.1)
-    assert Close(sent.attempt) in actions
+    assert Close(sent.attempt, answered=True) in actions
     assert delivered(actions).waiters == ("client",)
     assert delivered(actions).reply is not None
     assert not engine.busy
