@@ -96,7 +96,7 @@ class FastPath:
         self._heads: dict[tuple[tuple[int, ...], int], tuple[bytes, ...]] = {}
         self._plain: dict[bytes, _Tail] = {}
         self._tails: dict[bytes, _Tail] = {}  # that are not plain
-        self._of_service: dict[ServiceKey, list[bytes]] = {}
+        self._of_service: dict[ServiceKey, tuple[bytes, ...]] = {}
         self._soa: dict[tuple[bytes, int], bytes] = {}  # by zone and where its name begins in the message
         self._opts: dict[bytes, tuple[int, bytes]] = {}
         self._parents: dict[bytes, _Parent] = {}
@@ -269,7 +269,7 @@ class FastPath:
         if tail is not None:
             key = (question.name + question.wire[len(question.name) :]).lower()
             (self._plain if tail.plain else self._tails)[key] = tail
-            self._of_service.setdefault(answer.service, []).append(key)
+            self._of_service[answer.service] = (*self._of_service.get(answer.service, ()), key)
 
     def _keep_soa(self, question: Question, soa: RRset) -> None:
         only = _written(question, Answer(Rcode.NXDOMAIN, authority=(soa,)))

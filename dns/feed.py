@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
 from dns import names
-from dns.read import SliceRecords, read_service, read_slice, service_key
+from dns.read import SliceRecords, read_own, read_slice, service_key, with_slices
 from dns.service import ServiceKey, ServiceRecords
 from dns.zone import Zone, ZoneConfig
 from kubenet.model.objects import EndpointSlice, Namespace, Pod, Service
@@ -33,7 +33,7 @@ class ClusterFeed:
     def __init__(self, config: ZoneConfig, serial: int, *, some_namespaces: bool = False) -> None:
         self.zone = Zone(config, serial)
         self._some_namespaces = some_namespaces  # show only what is in a namespace that has been told
-        self._services: dict[str, Service] = {}
+        self._services: dict[str, ServiceRecords] = {}  # without endpoints
         self._slices: dict[str, dict[str, EndpointSlice]] = {}  # by Service, by slice
         self._service_of: dict[str, str] = {}  # slice -> Service
         self._read: dict[str, tuple[EndpointSlice, SliceRecords]] = {}
@@ -49,10 +49,11 @@ class ClusterFeed:
 
     def service(self, key: str, new: Service | None) -> None:
         """A Service is now ``new``; None: it is gone."""
-        if new is None:
+        own = read_own(new, self.zone.config.naming) if new else None
+        if own is None:
             self._services.pop(key, None)
         else:
-            self._services[key] = new
+            self._services[key] = own
         self._dirty[key] = None
 
     def endpoint_slice(self, key: str, new: EndpointSlice | None) -> None:
@@ -120,7 +121,7 @@ class ClusterFeed:
         if service is None or not self._shows(key):
             return None
         slices = sorted(self._slices.get(key, {}).items())
-        return read_service(service, [self._slice(*each) for each in slices], self.zone.config.naming)
+        return with_slices(service, [self._slice(*each) for each in slices], self.zone.config.naming)
 
     def _shows(self, key: str) -> bool:
         return not self._some_namespaces or names.label_of(key.partition("/")[0]) in self._namespaces

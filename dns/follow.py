@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from sys import intern
 from typing import TypeAlias, TypeVar
 
 from dns.feed import ClusterFeed
 from kubenet.client.cache import Change
 from kubenet.client.informer import Informer
 from kubenet.client.transport import ApiClient
-from kubenet.model.objects import EndpointSlice, KubeObject, Namespace, Pod, Service
+from kubenet.model.objects import EndpointSlice, KubeObject, Namespace, ObjectMeta, Pod, Service
 from kubenet.model.resources import ENDPOINTSLICES, NAMESPACES, PODS, SERVICES, Resource
 
 ObjectT = TypeVar("ObjectT", bound=KubeObject)
@@ -26,6 +27,23 @@ class Scope:
     namespace_labels: str = ""  # a selector of Namespaces
 
 
+_NOTHING: dict[str, str] = {}  # one for all; nobody changes it
+
+
+def _version_of(each: ObjectT) -> ObjectT:
+    """Return what the cache needs of an object: the zone holds the rest in a form of its own."""
+    metadata = each.metadata
+    kept = ObjectMeta(
+        name=metadata.name,
+        namespace=intern(metadata.namespace),
+        uid=metadata.uid,
+        resource_version=metadata.resource_version,
+        labels=_NOTHING,
+        annotations=_NOTHING,
+    )
+    return type(each)(metadata=kept)
+
+
 def follow(client: ApiClient, feed: ClusterFeed, poke: Callable[[], None], scope: Scope) -> Informers:
     """Return the informers, not yet running, that tell ``feed`` all there is; ``poke`` after each word."""
 
@@ -38,7 +56,7 @@ def follow(client: ApiClient, feed: ClusterFeed, poke: Callable[[], None], scope
         take: Callable[[str, ObjectT | None], None],
         labels: str = "",
     ) -> Informer[ObjectT]:
-        made = Informer(client, resource, type_, label_selector=labels)
+        made = Informer(client, resource, type_, label_selector=labels, trim=_version_of)
 
         def changed(change: Change[ObjectT]) -> None:
             if shown(change.key):

@@ -8,7 +8,8 @@ them.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TypeAlias
 
@@ -16,11 +17,12 @@ from dns import names
 from dns.names import WireName
 from dns.service import Port, ServiceKey, ServiceRecords
 from kubenet.errors import InvalidInput
-from kubenet.model.objects import EndpointSlice, Service, SliceEndpoint
+from kubenet.model.objects import EndpointSlice, Service, ServicePortSpec, SliceEndpoint
 
 Host: TypeAlias = tuple[bytes, bytes]  # the label of one endpoint, one packed address of it
 
 HEADLESS = "None"
+MOST_ALIKE = 4096  # values that are kept to be shared
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +47,11 @@ class SliceRecords:
 def service_key(key: str) -> ServiceKey | None:
     """Return the labels for ``namespace/name``, None when they cannot be labels."""
     namespace, _, name = key.partition("/")
-    labels = names.label_of(name), names.label_of(namespace)
+    labels = names.label_of(name), _namespace_label(namespace)
     return (labels[0], labels[1]) if labels[0] and labels[1] else None
+
+
+_namespace_label = lru_cache(maxsize=MOST_ALIKE)(names.label_of)  # one for all that is in a namespace
 
 
 def read_slice(slice_: EndpointSlice, *, pod_names: bool = False) -> SliceRecords:
@@ -99,32 +104,48 @@ def dashed(packed: bytes) -> bytes:
 
 def read_service(service: Service, slices: Iterable[SliceRecords], naming: Naming) -> ServiceRecords | None:
     """Return the records of a Service, merged over all its slices; None if its name cannot be a label."""
+    own = read_own(service, naming)
+    return with_slices(own, slices, naming) if own else None
+
+
+def read_own(service: Service, naming: Naming) -> ServiceRecords | None:
+    """Return the records of a Service without its endpoints; None if its name cannot be a label."""
     key = service_key(service.metadata.key)
-    if key is None:
-        return None
-    # What is left of 255 octets for an endpoint's label and its length, below service, namespace, svc and the
-    # domain.
-    room = names.MAX_NAME - 1 - (len(key[0]) + 1 + len(key[1]) + 1 + 4 + len(naming.domain))
-    if room < -1:
+    if key is None or _room(key, naming) < -1:
         return None
     if service.spec.type == "ExternalName":
         return _external(key, service, naming)
     cluster_ips, ignored = _cluster_ips(service)
-    slices = tuple(slices)
-    hosts = _merged_hosts(slices, room)
-    if naming.hide_empty and not hosts:
-        return None
     return ServiceRecords(
         key,
         naming.domain,
         naming.ttl_s,
         cluster_ips=cluster_ips,
-        ports=tuple(_service_ports(service)),
+        ports=_service_ports(service.spec.ports),
         headless=service.spec.cluster_ip == HEADLESS,
-        hosts=hosts,
-        host_ports=_merged_ports(slices, room),
-        ignored=ignored + tuple(text for each in slices for text in each.ignored),
+        ignored=ignored,
     )
+
+
+def with_slices(own: ServiceRecords, slices: Iterable[SliceRecords], naming: Naming) -> ServiceRecords | None:
+    """Return the records with the endpoints of all slices; None if there is nothing to tell."""
+    slices = tuple(slices)
+    if own.external:
+        return own
+    room = _room(own.key, naming)
+    hosts = _merged_hosts(slices, room)
+    if naming.hide_empty and not hosts:
+        return None
+    if not slices:
+        return own
+    told = tuple(text for each in slices for text in each.ignored)
+    host_ports = _merged_ports(slices, room)
+    return replace(own, hosts=hosts, host_ports=host_ports, ignored=own.ignored + told)
+
+
+def _room(key: ServiceKey, naming: Naming) -> int:
+    """Return what is left of 255 octets for an endpoint's label and its length."""
+    return names.MAX_NAME - 1 - (len(key[0]) + 1 + len(key[1]) + 1 + 4 + len(naming.domain))
 
 
 def _external(key: ServiceKey, service: Service, naming: Naming) -> ServiceRecords:
@@ -138,7 +159,12 @@ def _external(key: ServiceKey, service: Service, naming: Naming) -> ServiceRecor
         except InvalidInput as error:
             ignored = f"{service.metadata.key}: externalName: {error}"
     return ServiceRecords(
-        key, naming.domain, naming.ttl_s, alias=alias, ignored=(ignored,) if ignored else ()
+        key,
+        naming.domain,
+        naming.ttl_s,
+        alias=alias,
+        external=True,
+        ignored=(ignored,) if ignored else (),
     )
 
 
@@ -163,10 +189,14 @@ def _cluster_ips(service: Service) -> tuple[tuple[bytes, ...], tuple[str, ...]]:
     return tuple(dict.fromkeys(packed)), tuple(ignored)
 
 
-def _service_ports(service: Service) -> Iterator[Port]:
-    for port in service.spec.ports:
-        if 0 < port.port < 65536:
-            yield Port(port.name.lower().encode(), port.protocol.lower().encode(), port.port)
+@lru_cache(maxsize=MOST_ALIKE)
+def _service_ports(ports: tuple[ServicePortSpec, ...]) -> tuple[Port, ...]:
+    """Return the ports that can be told. Thousands of Services have the same ones, and share them."""
+    return tuple(
+        Port(port.name.lower().encode(), port.protocol.lower().encode(), port.port)
+        for port in ports
+        if 0 < port.port < 65536
+    )
 
 
 def _merged_hosts(slices: Iterable[SliceRecords], room: int) -> dict[bytes, tuple[bytes, ...]]:

@@ -26,6 +26,19 @@ class Port:
     number: int
 
 
+# One empty mapping for all who have none; nobody changes it.
+_NO_HOSTS: Mapping[bytes, tuple[bytes, ...]] = {}
+_NO_PORTS: Mapping[Port, tuple[bytes, ...]] = {}
+
+
+def _no_hosts() -> Mapping[bytes, tuple[bytes, ...]]:
+    return _NO_HOSTS
+
+
+def _no_ports() -> Mapping[Port, tuple[bytes, ...]]:
+    return _NO_PORTS
+
+
 @dataclass(frozen=True, slots=True)
 class ServiceRecords:
     """All that DNS can say of one Service."""
@@ -37,8 +50,9 @@ class ServiceRecords:
     ports: tuple[Port, ...] = ()  # of the cluster IPs
     headless: bool = False
     alias: WireName | None = None  # where an ExternalName points
-    hosts: Mapping[bytes, tuple[bytes, ...]] = field(default_factory=dict)  # label -> packed addresses
-    host_ports: Mapping[Port, tuple[bytes, ...]] = field(default_factory=dict)  # -> labels that serve it
+    external: bool = False  # an ExternalName, also one that points nowhere
+    hosts: Mapping[bytes, tuple[bytes, ...]] = field(default_factory=_no_hosts)  # label -> packed addresses
+    host_ports: Mapping[Port, tuple[bytes, ...]] = field(default_factory=_no_ports)  # -> labels that serve it
     ignored: tuple[str, ...] = field(default=(), compare=False)
 
     @property

@@ -119,7 +119,7 @@ class Zone:
     synced: bool = False  # whether what is not here is known not to exist
     services: ShardedMap[ServiceKey, ServiceRecords] = field(default_factory=ShardedMap)
     namespaces: ShardedMap[bytes, int] = field(default_factory=_nothing)  # 1 for it, 1 for each Service in it
-    owners: ShardedMap[bytes, frozenset[Owner]] = field(default_factory=ShardedMap)
+    owners: ShardedMap[bytes, tuple[Owner, ...]] = field(default_factory=ShardedMap)
     pods: ShardedMap[tuple[bytes, bytes], int] = field(default_factory=ShardedMap)  # namespace, address
     tenants: ShardedMap[bytes, frozenset[bytes]] = field(default_factory=ShardedMap)  # address -> namespaces
 
@@ -235,7 +235,7 @@ class Zone:
         real = {key: new for key, new in changes.items() if self.services.get(key) != new}
         if not real:
             return self
-        owners: dict[bytes, frozenset[Owner] | None] = {}
+        owners: dict[bytes, tuple[Owner, ...] | None] = {}
         namespaces: dict[bytes, int | None] = {}
         for key, new in real.items():
             old = self.services.get(key)
@@ -253,7 +253,7 @@ class Zone:
 
     def _move_owners(
         self,
-        owners: dict[bytes, frozenset[Owner] | None],
+        owners: dict[bytes, tuple[Owner, ...] | None],
         old: ServiceRecords | None,
         new: ServiceRecords | None,
     ) -> None:
@@ -263,8 +263,8 @@ class Zone:
         assert service is not None
         for packed, label in had ^ has:
             owner: Owner = (service.key, label)
-            holders = owners.get(packed, self.owners.get(packed)) or frozenset()
-            owners[packed] = (holders ^ {owner}) or None
+            holders = owners.get(packed, self.owners.get(packed)) or ()
+            owners[packed] = tuple(sorted({*holders} ^ {owner})) or None  # a set of one is four times as big
 
     def with_namespace(self, label: bytes, *, exists: bool) -> "Zone":
         """Return the zone after a Namespace came or went. Call it once for each coming and each going."""

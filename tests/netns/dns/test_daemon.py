@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from dns import daemon
@@ -37,7 +36,7 @@ from tests.netns.dns.world import (
     on,
     udp_socket,
 )
-from tests.unit.dns.world import query, seen
+from tests.unit.dns.world import query, seen, service
 
 pytestmark = pytest.mark.netns
 
@@ -253,8 +252,7 @@ def test_C7_D5_what_a_watch_did_not_tell_is_found_and_said(
             following: Informer[Service] = names._informers[0]  # type: ignore[assignment]  # the first one
             web = following.cache.get("demo/web")
             assert web is not None
-            ghost = msgspec.structs.replace(web, metadata=msgspec.structs.replace(web.metadata, name="ghost"))
-            following._apply(Put(ghost))
+            following._apply(Put(service("demo/ghost", "10.96.1.1")))
             following._apply(Remove(web))
             async with asyncio.timeout(PATIENCE_S):
                 while (await ask(world)).status != "NXDOMAIN":
