@@ -18,6 +18,7 @@ from kubenet.node import files, record
 from kubenet.node.cni_conf import Attachment, addresses_of
 from kubenet.node.cni_runtime import CniRuntime, load_network
 from kubenet.node.config import NodeConfig
+from kubenet.node.offers import offers_of
 from kubenet.node.record import PodRecord
 
 LAUNCHER = Path(__file__).with_name("launch.py")
@@ -48,7 +49,7 @@ class Sandbox:
             undo.callback(unpin, path)
             undo.callback(self._detach)
             network = load_network(self._config.cni_conf_dir)
-            result = self._network.add(network, self._attachment(), {})
+            result = self._network.add(network, self._attachment(), offers_of(self._pod))
             addresses = tuple(addresses_of(result))
             self._write_files(addresses)
             undo.pop_all()

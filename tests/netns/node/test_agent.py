@@ -185,6 +185,36 @@ def test_a_pod_runs_in_namespaces_of_its_own(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
+def test_P1_ports_limits_and_annotations_of_a_pod_are_offered_to_the_plugin(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with stage(tmp_path) as on, on.agent():
+            keys = ("portMappings", "bandwidth", "io.kubernetes.cri.pod-annotations")
+            plugin = {"type": "fake", "capabilities": dict.fromkeys(keys, True)}
+            conf = {"cniVersion": "1.0.0", "name": "t", "plugins": [plugin]}
+            (on.config.cni_conf_dir / "10-t.conflist").write_text(json.dumps(conf))
+            ports: Json = {"ports": [{"containerPort": 80, "hostPort": 8080}, {"containerPort": 81}]}
+            container: Json = {"name": "c", "image": "any", "command": list(IDLE), **ports}
+            annotations: Json = {"kubernetes.io/egress-bandwidth": "1.5M"}
+            body: Json = {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {"name": "p", "namespace": "default", "annotations": annotations},
+                "spec": {"nodeName": on.config.name, "containers": [container]},
+            }
+            await on.client.create(PODS, "default", body)
+            await on.until("p", lambda p: p.ready)
+            (add,) = on.calls()
+            told = json.loads(json.dumps(add))["conf"]["runtimeConfig"]
+            assert told == {
+                "portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp", "hostIP": ""}],
+                "bandwidth": {"egressRate": 1_500_000, "egressBurst": 2**32 - 1},
+                "io.kubernetes.cri.pod-annotations": annotations,
+            }
+            await on.client.delete(PODS, "default", "p", grace_s=0)
+
+    asyncio.run(scenario())
+
+
 def test_the_node_registers_itself_and_is_ready_once_there_is_a_network(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with stage(tmp_path) as on:
