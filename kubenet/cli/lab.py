@@ -43,6 +43,12 @@ def lab() -> None:
 )
 @click.option("--proxy-mode", type=click.Choice(["iptables", "nftables"]), help="How the proxies work.")
 @click.option("--wiring", type=click.Choice(["routed", "bridge"]), help="How pods are wired.")
+@click.option(
+    "--print-commands",
+    is_flag=True,
+    help="Boot nothing: print the shell script that builds the network by hand.",
+)
+@click.option("--pods", default=2, show_default=True, help="Pods on each node of that script.")
 def up(
     file: Path | None,
     name: str | None,
@@ -50,6 +56,8 @@ def up(
     balance: str | None,
     proxy_mode: str | None,
     wiring: str | None,
+    print_commands: bool,
+    pods: int,
 ) -> None:
     """Boot a lab; it runs in the background until 'kubenet lab down'.
 
@@ -57,14 +65,19 @@ def up(
     """
     from labs import control, wire
     from labs.apply import apply_manifests
+    from labs.by_hand import script
     from labs.impairments import checked
     from labs.labfile import read_lab
+    from labs.topology import checked as checked_spec
     from labs.topology import topology
 
     began = time.monotonic()
     planned = read_lab(file.read_text(), str(file)) if file else read_lab("", "")
     given = {"name": name, "nodes": nodes, "balance": balance, "proxy_mode": proxy_mode, "wiring": wiring}
     spec = replace(planned.spec, **{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]  # each has the type of its field
+    if print_commands:
+        print(script(checked_spec(spec), pods), end="")
+        return
     checked(planned.wire, [node.name for node in topology(spec).nodes])
     server = control.up(spec)
     wire.impair(spec.name, planned.wire)
