@@ -7,10 +7,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from cni.install import CONFLIST
+from cni.install import CONFLIST, ShimKind
+from cni.plan import Wiring
 from kubenet.cri.client import RuntimeRefused
 from kubenet.cri.messages import (
     ContainerConfig,
@@ -41,9 +43,10 @@ SERVER_PORT, HOST_PORT = 80, 8080
 
 
 @pytest.fixture
-def node(make_node: NodeMaker) -> LabNode:
+def node(request: pytest.FixtureRequest, make_node: NodeMaker) -> LabNode:
     """A node of both families whose agent runs."""
-    made = make_node(cluster_cidrs=CLUSTER)
+    settings: dict[str, Any] = getattr(request, "param", {})
+    made = make_node(cluster_cidrs=CLUSTER, **settings)
     made.net = replace(made.net, pod_cidrs=RANGES)
     made.start()
     return made
@@ -98,6 +101,10 @@ def inside(runtime: Containerd, sandbox_id: str) -> Iterator[NetNs]:
         yield netns
 
 
+BRIDGED = {"wiring": Wiring.BRIDGE, "kind": ShimKind.PYTHON}
+
+
+@pytest.mark.parametrize("node", [{}, BRIDGED], ids=["routed, C", "bridge, Python"], indirect=True)
 def test_L_sandboxes_get_addresses_reach_each_other_and_leave_nothing(
     node: LabNode, runtime: Containerd, wire: NetNs
 ) -> None:
