@@ -124,6 +124,8 @@ def _one(words: str, objects: Sequence[NamedT], prefix: str) -> NamedT:
         raise NotFound(f"{prefix}{words}: which of {', '.join(each.metadata.key for each in found)}?")
     import difflib
 
-    near = difflib.get_close_matches(words, [each.metadata.key for each in objects], n=1, cutoff=0.4)
-    hint = f"did you mean {prefix}{near[0]}?" if near else "kubenet lab status shows what there is"
+    keys = {each.metadata.key: each.metadata.key for each in objects}
+    known = {each.metadata.name: each.metadata.key for each in objects} | keys
+    near = difflib.get_close_matches(words, known, n=1, cutoff=0.4)
+    hint = f"did you mean {prefix}{known[near[0]]}?" if near else "kubenet lab status shows what there is"
     raise NotFound(f"{prefix}{words}: no such {'Service' if prefix else 'pod or node'}", hint)

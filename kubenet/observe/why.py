@@ -93,12 +93,10 @@ def _leads_nowhere(loss: Loss) -> Finding:
             own = home == state.place.name
             return Finding("E_POD_HOST_ROUTE" if own else "E_ROUTE_MISSING", state.place.name, words, step)
     if service := loss.names.cluster_ips.get(flow.destination):
-        code = "E_SERVICE_MISSING"
         if not loss.names.service_at(flow.destination, flow.protocol, flow.destination_port):
-            code = "E_SERVICE_PORT"
-        name = PROTOCOL_NAMES.get(flow.protocol, str(flow.protocol))
-        words = f"no rule of the sending node translated {name}/{flow.destination_port} of service {service}"
-        return loss.finding(code, words, f"kubectl describe service -n {service.replace('/', ' ')}")
+            return _no_such_port(loss)
+        words = f"no rule of the sending node translated packets to service {service}"
+        return loss.finding("E_SERVICE_MISSING", words, "kubenet check proxy")
     return loss.finding(
         "W_OUTSIDE", f"{flow.destination} is not in this lab, and its wire leads nowhere else"
     )
@@ -287,16 +285,29 @@ def _filtered(loss: Loss) -> Finding:
 
 
 def _nobody_serves(loss: Loss, hit: RuleHit | None) -> Finding | None:
-    """Return that a Service has no endpoints, if that is why its packets are refused."""
+    """Return what is the matter with the Service, if that is why its packets are refused."""
     flow = loss.packet.flow
     service = loss.names.service_at(flow.destination, flow.protocol, flow.destination_port)
-    comment = _rule(loss, hit).comment if hit else ""
-    if service is None and "no endpoints" not in comment and "no local endpoints" not in comment:
-        return None
-    words = comment or f"service {service} has no endpoints"
     if service is not None and service.endpoints:
         return loss.finding("E_LOCAL_ONLY", f"service {service} has no endpoint on {loss.state.place}")
-    return loss.finding("E_SERVICE_NO_ENDPOINTS", words, "kubectl get endpointslices -A")
+    if service is not None:
+        words = f"service {service} has no endpoints"
+        return loss.finding("E_SERVICE_NO_ENDPOINTS", words, "kubectl get endpointslices -A")
+    if flow.destination in loss.names.cluster_ips:
+        return _no_such_port(loss)
+    comment = _rule(loss, hit).comment if hit else ""
+    if "no endpoints" in comment or "no local endpoints" in comment:
+        return loss.finding("E_SERVICE_NO_ENDPOINTS", comment, "kubectl get endpointslices -A")
+    return None
+
+
+def _no_such_port(loss: Loss) -> Finding:
+    flow = loss.packet.flow
+    key = loss.names.cluster_ips[flow.destination]
+    name = PROTOCOL_NAMES.get(flow.protocol, str(flow.protocol))
+    namespace, _, short = key.partition("/")
+    words = f"service {key} has no port {name}/{flow.destination_port}"
+    return loss.finding("E_SERVICE_PORT", words, f"kubectl describe service -n {namespace} {short}")
 
 
 def _text(loss: Loss, hit: RuleHit) -> str:
