@@ -194,6 +194,10 @@ class IptablesBackend:
         """See ``proxy.backend.Backend``."""
         return 0 if self._network.tcp_liberal else self.programs.packets("filter", FORWARD)
 
+    def connections(self) -> Mapping[tuple[ServicePortName, str], int]:
+        """See ``proxy.backend.Backend``: nothing, since to ask iptables means to print all of a table."""
+        return {}
+
     def drifted(self) -> Sequence[str]:
         if self._have is None:
             return ()  # unknown anyway: the next apply reads it

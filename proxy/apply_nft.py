@@ -53,6 +53,10 @@ class Nft(Protocol):
         """Carry out all of it or nothing. Raises KubenetError."""
         ...
 
+    def counted(self, name: str) -> Mapping[bytes, tuple[bytes, int]]:
+        """Return value and packets of each element of a map, by key. Raises KubenetError."""
+        ...
+
     def packets_counted(self, chain: str) -> int:
         """Return how many packets the rules of ``chain`` have counted. Raises KubenetError."""
         ...
@@ -161,6 +165,19 @@ class NftBackend:
         if network != self._network:
             self._network, self._have = network, None
 
+    def connections(self) -> Mapping[tuple[ServicePortName, str], int]:
+        """See ``proxy.backend.Backend``."""
+        have = self._have
+        if have is None or not self._network.count_connections:
+            return {}
+        names = {service_key(each.port): name for name, (each, _) in have.ports.items()}
+        found: Counter[tuple[ServicePortName, str]] = Counter()
+        for seats in filter(n.is_seats, have.sets):
+            for key, (value, packets) in self._kernel.counted(seats).items():
+                if (name := names.get(key[:-4])) is not None:
+                    found[name, n.socket_text(self._network.family, value)] += packets
+        return found
+
     def invalid_dropped(self) -> int:
         """See ``proxy.backend.Backend``."""
         return self._kernel.packets_counted(n.FORWARD)
@@ -204,7 +221,7 @@ class NftBackend:
         return chains
 
     def _shape_of(self, name: str) -> Set | None:
-        return n.shape_of(self._network.family, name)
+        return n.shape_of(self._network.family, name, self._network.count_connections)
 
     def _apply_changed(
         self, have: _Holdings, changed: Mapping[ServicePortName, ServingPort | None]
@@ -257,7 +274,8 @@ def _change(have: _Holdings, before: Sequence[Part], after: Sequence[Part], fami
     for at in [at for at, value in new.items() if out.get(at) == value]:
         del out[at], new[at]
     shards = sorted({name for part in after for name in part.shards} - have.sets.keys())
-    sets = {name: n.seats_shape(family, name) for name in shards}
+    counted = n.ENDPOINTS in have.sets and have.sets[n.ENDPOINTS].counted
+    sets = {name: n.seats_shape(family, name, counted) for name in shards}
     return RulesetChange(
         sets=sets,
         chains={name: chain for name, chain in wanted.items() if have.chains.get(name) != chain},

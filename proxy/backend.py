@@ -86,6 +86,13 @@ class Backend(Protocol):
         """Return how many packets were dropped that belong to no connection (row 47). Raises KubenetError."""
         ...
 
+    def connections(self) -> Mapping[tuple[ServicePortName, str], int]:
+        """Return how many connections each endpoint (as text) of each service port got, if that is counted.
+
+        Raises KubenetError.
+        """
+        ...
+
 
 class Flows(Protocol):
     """Makes the kernel forget UDP flows to endpoints that are gone. Calls block; one at a time."""

@@ -73,12 +73,12 @@ def compile_nft(
 
 def assembled(parts: Iterable[Part], network: NodeNetwork) -> Ruleset:
     """Return the table of all ``parts``."""
-    sets, chains = n.sets_of(network.family), base_chains(network)
+    sets, chains = n.sets_of(network.family, network.count_connections), base_chains(network)
     elements: dict[str, dict[bytes, bytes]] = {name: {} for name in sets}
     for part in parts:
         chains |= part.chains
         for name in part.shards:
-            sets.setdefault(name, n.seats_shape(network.family, name))
+            sets.setdefault(name, n.seats_shape(network.family, name, network.count_connections))
             elements.setdefault(name, {})
         for name, key, value in part.elements:
             elements[name][key] = value

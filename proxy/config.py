@@ -67,6 +67,7 @@ class Settings:
     external_ips: tuple[IPNetwork, ...] = ()
     load_balancer_ips: tuple[IPNetwork, ...] = ()
     balance: Balance = Balance.RANDOM
+    count_connections: bool = False
     ignored: tuple[str, ...] = field(default=(), compare=False)  # what was said and has no effect here
 
     @property

@@ -151,6 +151,13 @@ _OUR_OWN = (
     Option(
         "", "allow-load-balancer-ips", read_networks, "load_balancer_ips", "The same for load balancers; all."
     ),
+    Option(
+        "",
+        "connection-metrics",
+        read_bool,
+        "count_connections",
+        "Count connections by Service and endpoint, for /metrics; nftables mode only.",
+    ),
     Option("", "balance", read_balance, "balance", "random or round-robin, for Services that do not say."),
 )
 

@@ -6,7 +6,7 @@ Source: Prometheus "Exposition formats", text format 0.0.4; Kubernetes metrics r
 import math
 import re
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from proxy.ports import Family
@@ -51,6 +51,10 @@ class Metric:
         """Return the number for ``labels``; 0 if there was none yet."""
         return self._values.get(labels, 0.0)
 
+    def labels(self) -> Collection[Labels]:
+        """Return what there are numbers for."""
+        return tuple(self._values)
+
     def lines(self) -> Iterator[str]:
         """Yield the lines of the text format."""
         yield f"# HELP {self.name} {self._help.translate(_ESCAPES)}"
@@ -81,6 +85,12 @@ class Counter(Metric):
         before = self._followed.get(labels, 0.0)
         self._followed[labels] = number
         self.add(number - before if number >= before else number, *labels)
+
+    def keep(self, labels: Collection[Labels]) -> None:
+        """Forget all numbers but those for ``labels``: what they were about is gone."""
+        for known in (self._values, self._followed):
+            for gone in known.keys() - set(labels):
+                del known[gone]
 
 
 class Gauge(Metric):
@@ -146,6 +156,7 @@ def render(metrics: Sequence[Metric]) -> str:
 
 
 _FAMILY = ("ip_family",)
+_SERVICE_PORT = ("ip_family", "namespace", "service", "port", "protocol")
 
 
 class ProxyMetrics:
@@ -229,6 +240,16 @@ class ProxyMetrics:
             "kubenet_proxy_ct_state_invalid_dropped_packets_total",
             "Packets that were dropped because they belong to no connection.",
             _FAMILY,
+        )
+        self.endpoint_connections = Counter(
+            "kubenet_proxy_endpoint_connections_total",
+            "Connections that this node has sent to an endpoint (--connection-metrics).",
+            (*_SERVICE_PORT, "endpoint"),
+        )
+        self.service_connections = Counter(
+            "kubenet_proxy_service_connections_total",
+            "Connections that this node has sent to the endpoints of a service port (--connection-metrics).",
+            _SERVICE_PORT,
         )
         self.drift = Counter("kubenet_proxy_drift_total", "Chains that somebody else changed.", _FAMILY)
 

@@ -16,6 +16,7 @@ in microseconds, where a map to chains makes the kernel check every chain that i
 
 import hashlib
 from collections.abc import Mapping
+from ipaddress import IPv4Address, IPv6Address
 
 from kubenet.model.nft import Family, Field, Load, Set
 from kubenet.model.protocol import Protocol
@@ -64,16 +65,16 @@ def address_field(family: Family) -> Field:
     return Field.ADDRESS_V4 if family == 4 else Field.ADDRESS_V6
 
 
-def sets_of(family: Family) -> dict[str, Set]:
-    """Return the sets and maps that are always there."""
+def sets_of(family: Family, counted: bool = False) -> dict[str, Set]:
+    """Return the sets and maps that are always there; ``counted`` if endpoints count their connections."""
     ip, protocol, port, number = address_field(family), Field.PROTOCOL, Field.PORT, Field.NUMBER
     service, way = (ip, protocol, port), (number, number)
     return {
         SERVICES: Set(service, (ip, *way)),
         NODE_PORTS: Set((protocol, port), (ip, *way)),
         WAYS: Set(way, verdicts=True),
-        ENDPOINTS: seats_shape(family, ENDPOINTS),
-        STAY_ENDPOINTS: seats_shape(family, STAY_ENDPOINTS),
+        ENDPOINTS: seats_shape(family, ENDPOINTS, counted),
+        STAY_ENDPOINTS: seats_shape(family, STAY_ENDPOINTS, counted),
         EXTERNAL: Set(service, (ip, *service)),
         NODE_PORT_SERVICES: Set((protocol, port), (ip, *service)),
         CLUSTER_IPS: Set((ip,)),
@@ -86,17 +87,17 @@ def sets_of(family: Family) -> dict[str, Set]:
     }
 
 
-def seats_shape(family: Family, name: str) -> Set:
+def seats_shape(family: Family, name: str, counted: bool = False) -> Set:
     """Return the shape of the map ``name`` of endpoints by number."""
     ip = address_field(family)
     service = (ip, Field.PROTOCOL, Field.PORT)
     again = (ip, *service) if is_told_again(name) else ()
-    return Set((*service, Field.NUMBER), (*again, ip, Field.PORT))
+    return Set((*service, Field.NUMBER), (*again, ip, Field.PORT), counted=counted)
 
 
-def shape_of(family: Family, name: str) -> Set | None:
+def shape_of(family: Family, name: str, counted: bool = False) -> Set | None:
     """Return what a set of ours looks like; None if none of ours has that name."""
-    return seats_shape(family, name) if is_seats(name) else sets_of(family).get(name)
+    return seats_shape(family, name, counted) if is_seats(name) else sets_of(family).get(name)
 
 
 def is_seats(name: str) -> bool:
@@ -128,6 +129,13 @@ def answer(packed: bytes, ip: IPAddress) -> bytes:
 def port_bytes(port: int) -> bytes:
     """Return a port as a part of a key."""
     return port.to_bytes(2, "big") + b"\0\0"
+
+
+def socket_text(family: Family, value: bytes) -> str:
+    """Return the endpoint that the value of a seat ends with."""
+    size = address_field(family).bytes_held
+    packed, port = value[-size - 4 : -4], int.from_bytes(value[-4:-2], "big")
+    return f"{IPv4Address(packed)}:{port}" if family == 4 else f"[{IPv6Address(packed)}]:{port}"
 
 
 def socket_bytes(ip: IPAddress, port: int) -> bytes:

@@ -43,6 +43,7 @@ class ProxyConfig:
     pod_ifname: str = ""  # what tells pods from others in place of the cluster's network
     masquerade_mark: int = 1 << 14
     tcp_liberal: bool = False
+    count_connections: bool = False  # by endpoint, for metrics
     healthz: Address | None = None  # where /healthz and /livez are served; None: nowhere
     metrics: Address | None = None  # the same for /metrics and /proxyMode
     mode: ProxyMode = ProxyMode.IPTABLES
@@ -67,6 +68,7 @@ class ProxyConfig:
                 self.pod_ifname,
                 service_cidrs=self.service_cidrs,
                 tcp_liberal=self.tcp_liberal,
+                count_connections=self.count_connections,
             )
             for family, cidr in cidrs.items()
         )

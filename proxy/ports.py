@@ -137,6 +137,7 @@ class NodeNetwork:
     pod_ifname: str = ""  # what pods come in by, a closing + for any ending; wins over the cluster's network
     node_ip: IPAddress | None = None  # the node's own; None: unknown
     service_cidrs: tuple[IPNetwork, ...] = ()  # where cluster addresses come from; empty: unknown
+    count_connections: bool = False  # by endpoint: nftables only
     tcp_liberal: bool = False  # conntrack lets out-of-window segments pass: then INVALID need not be dropped
 
     @property

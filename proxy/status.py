@@ -15,7 +15,7 @@ from kubenet.model.objects import EndpointSlice, KubeObject, Node, Service
 from proxy.backend import Applied
 from proxy.health import Address, HealthCheckServers, HttpServer, Reply, Routes, json_reply, open_listener
 from proxy.metrics import CONTENT_TYPE, ProxyMetrics, family_name, trigger_time
-from proxy.ports import Family, IPAddress, Refused
+from proxy.ports import Family, IPAddress, Refused, ServicePortName
 from proxy.tidings import Tell, of_health_check, of_refusal
 from proxy.vitals import ServiceHealth, Vitals
 
@@ -138,6 +138,21 @@ class Status:
         self.metrics.invalid.reach(packets, family_name(family))
         if self._config.mode == "iptables":
             self.metrics.iptables_invalid.add(self.metrics.invalid.value(family_name(family)) - before)
+
+    def connections(self, family: Family, counts: Mapping[tuple[ServicePortName, str], int]) -> None:
+        """So many connections went to the endpoints of service ports, as the kernel counts them."""
+        each, whole = self.metrics.endpoint_connections, self.metrics.service_connections
+        ours: dict[tuple[str, ...], tuple[str, ...]] = {}
+        for (name, endpoint), count in counts.items():
+            port = (family_name(family), name.namespace, name.service, name.port, name.protocol.value)
+            labels = (*port, endpoint)
+            before = each.value(*labels)
+            each.reach(count, *labels)
+            whole.add(each.value(*labels) - before, *port)
+            ours[labels] = port
+        others = (known for known in each.labels() if known[0] != family_name(family))
+        each.keep([*ours, *others])
+        whole.keep([*ours.values(), *(known for known in whole.labels() if known[0] != family_name(family))])
 
     def mended(self, family: Family, rules: int) -> None:
         """Somebody has taken away so many jump rules, and they are back."""

@@ -14,7 +14,7 @@ from kubenet.clock import Clock, SystemClock
 from kubenet.errors import KubenetError
 from proxy.family import FamilySync, Seen, Synced
 from proxy.policy import Locality
-from proxy.ports import NodeNetwork, Refused
+from proxy.ports import NodeNetwork, Refused, ServicePortName
 from proxy.status import Status
 from proxy.track import ServiceObjects
 from proxy.vitals import ServiceHealth
@@ -93,8 +93,9 @@ class ProxySync:
 
     async def _look_for_drift(self) -> None:
         for family in self._families:
-            drifted, invalid = await _in_thread(_looked_at, family)
+            drifted, invalid, connections = await _in_thread(_looked_at, family)
             self._status.invalid_dropped(family.family, invalid)
+            self._status.connections(family.family, connections)
             self._status.metrics.drift.add(len(drifted), f"IPv{family.family}")
             if drifted:
                 log.warning("proxy: somebody changed %s: writing it anew", ", ".join(drifted[:5]))
@@ -119,8 +120,9 @@ class ProxySync:
         self._status.metrics.refused.set(len(refused))
 
 
-def _looked_at(family: FamilySync) -> tuple[Sequence[str], int]:
-    return family.backend.drifted(), family.backend.invalid_dropped()
+def _looked_at(family: FamilySync) -> tuple[Sequence[str], int, Mapping[tuple[ServicePortName, str], int]]:
+    backend = family.backend
+    return backend.drifted(), backend.invalid_dropped(), backend.connections()
 
 
 def _outcome(family: FamilySync, seen: Seen) -> Synced | KubenetError:

@@ -73,6 +73,7 @@ def config_of(settings: Settings) -> ProxyConfig:
         pods_of_node=settings.detect_local_mode == "NodeCIDR",
         pod_ifname=_pod_ifname(settings),
         tcp_liberal=settings.tcp_liberal,
+        count_connections=settings.count_connections,
         healthz=settings.healthz,
         metrics=settings.metrics,
         bind_ip=settings.bind_address[0] if settings.bind_address else None,

@@ -32,6 +32,7 @@ from kubenet.kernel.netlink import (
     unpack,
 )
 from kubenet.kernel.netns import NetNs
+from kubenet.kernel.nft_counters import Counted, counted_elements
 from kubenet.kernel.nft_rules import nfproto, packets_counted, rules_read
 from kubenet.kernel.nlsocket import ANSWER_WITHIN_S, DUMP_TRIES, Resync, open_socket
 from kubenet.model.nft import Chain, Elements, Family, Ruleset, Set
@@ -265,6 +266,18 @@ class Nftables:
             read = rules_read(rules.get(name, []), want, self.family)
             chains[name] = replace(codec.chain_read(found), rules=read)
         return chains
+
+    def counted(self, name: str) -> Counted:
+        """Return what the elements of the map ``name`` have counted; nothing if they do not count.
+
+        Raises NetlinkError, Resync, CodecError.
+        """
+        body = text(nf.NFTA_SET_ELEM_LIST_TABLE, self.table) + text(nf.NFTA_SET_ELEM_LIST_SET, name)
+        read: Counted = {}
+        with self._lock:
+            for message in self._dump(nf.GETSETELEM, body, f"counters of {name}"):
+                read.update(counted_elements(message.body))
+        return read
 
     def packets_counted(self, chain: str) -> int:
         """Return how many packets the rules of ``chain`` have counted; 0 if there is none.

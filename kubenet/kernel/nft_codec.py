@@ -191,6 +191,8 @@ def _set_bytes(table: str, name: str, kind: Set, number: int) -> bytes:
     if not _set_flags(kind):
         parts.append(be32(nf.NFTA_SET_FLAGS, 0))
     parts.append(nested(nf.NFTA_SET_DESC, *_description(kind)))
+    if kind.counted:
+        parts.append(nested(nf.NFTA_SET_EXPR, text(nf.NFTA_EXPR_NAME, "counter")))
     return b"".join(parts)
 
 
@@ -335,7 +337,8 @@ def set_read(found: Attributes, wanted: Set | None = None) -> Set:
     A type that we do not know makes it unlike any of ours. Raises CodecError.
     """
     told = tuple(number(found, kind) for kind in _SHAPE)
-    if wanted is not None and told == _shape(wanted):
+    counted = nf.NFTA_SET_EXPR in found
+    if wanted is not None and (told, counted) == (_shape(wanted), wanted.counted):
         return wanted
     flags, key, _, value, _ = told
     verdicts = value == nf.NFT_DATA_VERDICT
@@ -345,6 +348,7 @@ def set_read(found: Attributes, wanted: Set | None = None) -> Set:
         verdicts,
         intervals=bool(flags & nf.NFT_SET_INTERVAL),
         learned=bool(flags & nf.NFT_SET_EVAL),
+        counted=counted,
     )
     return read if _shape(read) == told else replace(read, key=())
 

@@ -96,6 +96,7 @@ class Set:
     verdicts: bool = False  # the value of an element is the name of a chain
     intervals: bool = False  # an element's key is two keys, from and to
     learned: bool = False  # rules fill it, and elements time out: its contents are nobody's wish
+    counted: bool = False  # each element counts the packets that were looked up and found it
 
     def element_text(self, key: bytes, value: bytes) -> str:
         """Return an element as nft writes it."""

@@ -36,6 +36,9 @@ class FakeNft:
         self.table = after
         self.changes.append(change)
 
+    def counted(self, name: str) -> dict[bytes, tuple[bytes, int]]:
+        return {}
+
     def packets_counted(self, chain: str) -> int:
         return 0
 

@@ -81,6 +81,9 @@ class SlowBackend:
     def invalid_dropped(self) -> int:
         return 0
 
+    def connections(self) -> Mapping[tuple[ServicePortName, str], int]:
+        return {}
+
 
 class Cluster:
     """The objects that the caches hold."""
