@@ -17,7 +17,7 @@ from threading import Lock
 from cni.attach import Attachments
 from cni.checksums import Proof, prove
 from cni.deferred import deferred, directory_for
-from cni.install import CACHE, CONFLIST, install_conflist, install_plugin, rival_of
+from cni.install import CACHE, CONFLIST, ShimKind, install_conflist, install_plugin, rival_of
 from cni.network import BRIDGE_IFNAME, NetworkConfig, NodeNetwork
 from cni.overlay import NodeNet
 from cni.plan import PodWiring, Wiring
@@ -60,6 +60,7 @@ class AgentConfig:
     strict_delete: bool = False  # answer a DEL only when the link is gone
     workers: int = 8
     cache_dir: Path = CACHE
+    shim: ShimKind | None = None  # None: compiled if that is possible
     sticky_path: Path | None = None  # on a disk: the addresses that pods keep; None keeps them in memory
     settings_path: Path | None = None  # may change while the agent runs: see cni.settings
     publish: bool = True  # tell of the tunnel end, and that there is a network, in the Node object
@@ -165,7 +166,8 @@ class NodeAgent:
 
     def install(self) -> None:
         """Tell the runtime of the network. Raises KubenetError."""
-        kind = install_plugin(self.config.bin_dir, self.config.socket_path, cache=self.config.cache_dir)
+        config = self.config
+        kind = install_plugin(config.bin_dir, config.socket_path, cache=config.cache_dir, kind=config.shim)
         path = install_conflist(self.config.conf_dir, name=self.config.conflist)
         log.info("cni: %s plugin in %s, network in %s", kind.value, self.config.bin_dir, path)
         self.look_for_rivals()

@@ -78,6 +78,7 @@ def agent(
         kubenet agent --kubeconfig FILE --node-name node-1 --cluster-cidr 10.244.0.0/16
     """
     from cni.agent import AgentConfig
+    from cni.install import ShimKind
     from cni.plan import Wiring
     from kubenet.kernel.netns import NetNs
 
@@ -98,6 +99,8 @@ def agent(
             vni=vni,
             vxlan_port=vxlan_port,
             conflist=_conflist(conflist),
+            # In a container: a plugin in Python would need its interpreter on the node.
+            shim=ShimKind.NATIVE if _in_pod(kubeconfig) else None,
             settings_path=settings_path,
         )
         if cleanup:
@@ -160,8 +163,14 @@ async def _until_signal(
 def _cluster(path: Path | None) -> "ClusterConfig":
     from kubenet.client import kubeconfig
 
-    in_pod = path is None and kubeconfig.SERVICE_ACCOUNT.exists()
-    return kubeconfig.in_cluster() if in_pod else kubeconfig.load(path)
+    return kubeconfig.in_cluster() if _in_pod(path) else kubeconfig.load(path)
+
+
+def _in_pod(path: Path | None) -> bool:
+    """Whether the agent is a pod itself, and is told of the cluster as such."""
+    from kubenet.client import kubeconfig
+
+    return path is None and kubeconfig.SERVICE_ACCOUNT.exists()
 
 
 def _conflist(name: str) -> str:

@@ -2,14 +2,18 @@
 
 import socket
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from cni.plan import Wiring, host_ifname
 from cni.shaping import shaper_ifname
+from kubenet.kernel import codec_tc
+from kubenet.kernel.netlink import Request
 from kubenet.kernel.netns import NetNs
 from kubenet.kernel.run import run
+from kubenet.model.bucket import Bucket
 from tests.netns.cni.conftest import LabNode, NodeMaker, Pin, observe
 
 pytestmark = pytest.mark.netns
@@ -133,3 +137,22 @@ def test_C2_a_check_sees_that_a_limit_does_not_hold(
 def test_A2_a_limit_below_nothing_is_refused_and_nothing_stays(node: LabNode, pin: Pin) -> None:
     assert node.runtime.add("c", pin("p"), **limits(ingressRate=-1)).error == 7
     assert node.nothing_left()
+
+
+def test_E10_what_the_kernel_lacks_is_refused_by_its_name(
+    node: LabNode, pin: Pin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same request for a kind of queue that no kernel has; and what it has goes on."""
+    path, hold_back = pin("p"), codec_tc.hold_back
+
+    def unknown(index: int, bucket: Bucket, what: str) -> Request:
+        request = hold_back(index, bucket, what)
+        return replace(request, body=request.body.replace(b"tbf\0", b"tbz\0"))
+
+    monkeypatch.setattr(codec_tc, "hold_back", unknown)
+    answer = node.runtime.add("c", path, **limits(ingressRate=RATE))
+    assert answer.error == 2
+    assert "the kernel lacks sch_tbf" in answer.json["msg"]
+    assert answer.json["details"] == "modprobe sch_tbf"
+    assert node.nothing_left()
+    assert node.runtime.add("c", path).code == 0
