@@ -224,7 +224,8 @@ class _Teller:
             text += ", taken out of the tunnel"
         if number == len(self._way.hops) - 1 and delivered(self._way, self._behind.states):
             text += ", delivered"
-        return Line(Known.SEEN, What.HOP, hop.place, hop.ifname, text, self._since(hop.time_ns))
+        behind = _pod_behind(self._behind, hop)
+        return Line(Known.SEEN, What.HOP, hop.place, hop.ifname, text, self._since(hop.time_ns), behind)
 
     def _drop(self, drop: Drop) -> Line:
         where = f" in {drop.function}" if drop.function else ""
@@ -233,6 +234,18 @@ class _Teller:
 
     def _since(self, time_ns: int) -> float:
         return round((time_ns - self._start_ns) / 1e3, 1)
+
+
+def _pod_behind(behind: Background, hop: Hop) -> str:
+    """Return the pod that a node's interface leads to, if it is one's alone."""
+    state = behind.states.get(hop.place)
+    if state is None or state.place.kind is not PlaceKind.NODE:
+        return ""
+    for route in state.links.routes.values():
+        ip = route.destination.network_address
+        if route.ifname == hop.ifname and route.destination.prefixlen == 32 and isinstance(ip, IPv4Address):
+            return behind.names.hosts.get(ip, "")
+    return ""
 
 
 def _tunnel_entries(state: PlaceState, leaving: Hop, place: str) -> Iterator[Line]:
