@@ -5,6 +5,7 @@
     a way:   vip-cluster-3                      to the cluster address; who is no pod is masqueraded
              address-cluster-3, port-cluster-3  from outside, to an external address or a node port
              address-local-2-of-3 ...           the same with the external policy Local
+             guarded-address-cluster-3 ...      first, is the source one that may
              rejecting, dropping                nobody is there
     then:    pick-vip-cluster-3, ...            one of three endpoints, by chance
              turns-HASH-demo/web/...            in turn, which needs a counter and so a chain of its own
@@ -116,8 +117,6 @@ def base_chains(network: NodeNetwork) -> dict[str, Chain]:
 
 
 def _dispatch(network: NodeNetwork) -> Iterator[Rule]:
-    admitted = InSet((*n.AT_ADDRESS, Load.SOURCE), n.ADMITTED, negated=True)
-    yield InSet(n.AT_ADDRESS, n.GUARDED), admitted, Verdict.DROP
     yield (Dispatch(n.AT_ADDRESS, n.SERVICES, n.WAYS),)
     yield ToThisNode(), Goto(n.AT_NODE_PORTS)
     yield InSet((Load.DESTINATION,), n.CLUSTER_IPS), Reject()  # another port than the service's

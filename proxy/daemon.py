@@ -19,7 +19,7 @@ from proxy.backends import flavour_in_use, open_backend, woken
 from proxy.family import FamilySync, Seen, Synced
 from proxy.guard import guard_jumps
 from proxy.node_config import ProxyConfig, locality_of, track_rules
-from proxy.ports import NodeNetwork
+from proxy.ports import Family, NodeNetwork
 from proxy.source import ApiSource, Source, SourceChange
 from proxy.status import EVERYWHERE, Status, StatusConfig
 from proxy.sync import ProxySync
@@ -97,7 +97,13 @@ class _Running:
         """Put jump rules back that somebody takes away, where nobody would tell us of it."""
         families = [network.family for network in self._config.networks]
         flavour = flavour_in_use(self._backends)
-        await guard_jumps(self._config.netns, flavour, families, self._status.mended)
+        await guard_jumps(self._config.netns, flavour, families, self._mended)
+
+    def _mended(self, family: Family, count: int) -> None:
+        """Look at everything now: who takes jump rules away seldom takes those alone."""
+        self._status.mended(family, count)
+        self._syncer.doubt()
+        self._reconciler.poke()
 
     async def _sync(self) -> None:
         node = self._source.node()

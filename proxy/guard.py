@@ -18,7 +18,7 @@ from proxy.ports import Family
 
 log = logging.getLogger(__name__)
 
-LOOK_S = 2.0
+LOOK_S = 1.0
 _JUMPS: Mapping[str, Jumps] = {"nat": NAT_HOOKS, "filter": FILTER_HOOKS}
 
 Mended = Callable[[Family, int], None]

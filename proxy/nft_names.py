@@ -32,8 +32,7 @@ EXTERNAL = "external"
 NODE_PORT_SERVICES = "node-port-services"
 CLUSTER_IPS = "cluster-ips"
 HAIRPIN = "hairpin"
-GUARDED = "guarded"  # addresses that not every source may use
-ADMITTED = "admitted"  # and the sources that may
+ADMITTED = "admitted"  # address . protocol . port . source, where not every source may come
 AFFINITY = "affinity"  # learned: client . service -> endpoint
 MEMBERS = "members"  # service . endpoint, of services with affinity
 LOCAL_MEMBERS = "local-members"  # the same, of the pool of this node
@@ -79,7 +78,6 @@ def sets_of(family: Family, counted: bool = False) -> dict[str, Set]:
         NODE_PORT_SERVICES: Set((protocol, port), (ip, *service)),
         CLUSTER_IPS: Set((ip,)),
         HAIRPIN: Set((ip, ip)),
-        GUARDED: Set(service),
         ADMITTED: Set((*service, ip), intervals=True),
         AFFINITY: Set((ip, *service), (ip, *service, ip, port), learned=True),
         MEMBERS: Set((*service, ip, port)),

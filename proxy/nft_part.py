@@ -25,6 +25,8 @@ from kubenet.model.nft import (
     FromThisNode,
     Goto,
     InInterface,
+    InSet,
+    Load,
     Reject,
     Resume,
     Rule,
@@ -44,7 +46,7 @@ _REFUSALS: Mapping[Refusal, tuple[str, Chain]] = {
     Refusal.REJECT: ("rejecting", Chain(((Reject(),),))),
     Refusal.DROP: ("dropping", Chain(((Verdict.DROP,),))),
 }
-_OWN = re.compile(r"(?:vip-|outside-)?turns-")
+_OWN = re.compile(r"(?:vip-|(?:guarded-)?outside-)?turns-")
 _NOT_NAME = re.compile(r"[^A-Za-z0-9_./-]")
 
 # How a packet came: to the cluster address, to another address of the service, to a port of this node; and
@@ -225,35 +227,44 @@ def _external(part: Part, serving: ServingPort, network: NodeNetwork) -> None:
     port = serving.port
     key = service_key(port)
     if port.external_addresses:
-        way = _external_way(part, serving, network, "address")
+        name, chain = _external_chain(part, serving, network, "address")
+        way = open_way = part.lead(port.cluster_ip, name, chain)
+        if port.source_ranges and serving.external is not Refusal.REJECT:
+            way = part.lead(port.cluster_ip, f"guarded-{name}", _guarding(name))
+            part.elements += _admissions(port, network)
         for ip in port.external_addresses:
-            part.elements.append((n.SERVICES, _key_at(ip, port), way))
+            door = open_way if ip in port.open_addresses else way
+            part.elements.append((n.SERVICES, _key_at(ip, port), door))
             part.elements.append((n.EXTERNAL, _key_at(ip, port), n.answer(key, port.cluster_ip)))
     if port.node_port:
         at_port = n.PROTOCOL_BYTES[port.protocol] + n.port_bytes(port.node_port)
-        way = _external_way(part, serving, network, "port")
+        way = part.lead(port.cluster_ip, *_external_chain(part, serving, network, "port"))
         part.elements.append((n.NODE_PORTS, at_port, way))
         part.elements.append((n.NODE_PORT_SERVICES, at_port, n.answer(key, port.cluster_ip)))
-    if port.source_ranges and serving.external is not Refusal.REJECT:
-        part.elements += _guards(port, network)
 
 
-def _external_way(part: Part, serving: ServingPort, network: NodeNetwork, entry: str) -> bytes:
+@lru_cache(maxsize=4096)
+def _guarding(name: str) -> Chain:
+    """Return what lets only those through to the chain ``name`` who may (row 22)."""
+    stranger = InSet((*n.AT_ADDRESS, Load.SOURCE), n.ADMITTED, negated=True)
+    return Chain(((stranger, Verdict.DROP), (Goto(name),)))
+
+
+def _external_chain(part: Part, serving: ServingPort, network: NodeNetwork, entry: str) -> tuple[str, Chain]:
+    """Return the chain for what comes from outside, and its name."""
     if serving.external is Refusal.REJECT:
-        return part.lead(serving.port.cluster_ip, *_REFUSALS[Refusal.REJECT])
+        return _REFUSALS[Refusal.REJECT]
     near = _pick(part, serving, entry, _CLUSTER)
     name = near.removeprefix("pick-") if near.startswith("pick-") else f"outside-{near}"
     mark = network.masquerade_mark
     if serving.external is _CLUSTER:
-        return part.lead(serving.port.cluster_ip, name, _masquerading((), mark, near))
+        return name, _masquerading((), mark, near)
     end: Rule = (Verdict.DROP,)
     count = 0
     if serving.external is _LOCAL:
         end = (Goto(_pick(part, serving, entry, _LOCAL)),)
         count = len(serving.local)
-    return part.lead(
-        serving.port.cluster_ip, f"{name}-local-{count}", _short_circuit(_from_pods(network), mark, near, end)
-    )
+    return f"{name}-local-{count}", _short_circuit(_from_pods(network), mark, near, end)
 
 
 @lru_cache(maxsize=4096)
@@ -271,7 +282,7 @@ def _apart(networks: Sequence[IPNetwork]) -> list[IPNetwork]:
     ]
 
 
-def _guards(port: ServicePort, network: NodeNetwork) -> Iterator[Element]:
+def _admissions(port: ServicePort, network: NodeNetwork) -> Iterator[Element]:
     """Yield who may use the load balancer's addresses (row 22)."""
     admitted = list(port.source_ranges)
     if network.node_ip and any(network.node_ip in allowed for allowed in admitted):
@@ -280,6 +291,5 @@ def _guards(port: ServicePort, network: NodeNetwork) -> Iterator[Element]:
     apart = _apart(admitted)
     for ip in port.load_balancer_ips:
         key = _key_at(ip, port)
-        yield n.GUARDED, key, b""
         for cidr in apart:
             yield n.ADMITTED, key + cidr[0].packed + key + cidr[-1].packed, b""

@@ -53,6 +53,10 @@ class ProxySync:
         if self._changed is not None:
             self._changed.update(keys)
 
+    def doubt(self) -> None:
+        """Look in the next sync whether somebody else changed our rules."""
+        self._checked_s = self._clock.monotonic() - self._check_s
+
     def move(self, here: Locality, networks: Sequence[NodeNetwork]) -> None:
         """Be there from the next sync on; ``networks`` are those of the families."""
         for family, network in zip(self._families, networks, strict=True):

@@ -170,14 +170,21 @@ def _text(path: Path) -> bytes | None:
         return None
 
 
+def collect_garbage_seldom() -> None:
+    """Have this process look for garbage less often than Python's default.
+
+    A cluster is a million objects that live long and make no cycles: looking through them again and again
+    would be a third of all the work.
+    """
+    gc.set_threshold(50_000, 20, 100)
+
+
 def run_until_signal(
     config: ProxyConfig, settings: Settings, path: Path | None, config_path: Path | None = None
 ) -> None:
     """Be the proxy until SIGTERM or SIGINT; the rules stay. Raises KubenetError, also ConfigChanged."""
 
-    # A cluster is a million objects that live long and make no cycles: looking through them again and again
-    # for garbage would be a third of all the work.
-    gc.set_threshold(50_000, 20, 100)
+    collect_garbage_seldom()
 
     async def serve() -> None:
         ready = asyncio.Event()
@@ -203,6 +210,7 @@ def run_until_signal(
 async def _leave_other_mode(mode: ProxyMode, ready: asyncio.Event) -> None:
     """Take out what the other mode left, once ours is in place: so a switch leaves no gap (row 66)."""
     await ready.wait()
+    gc.freeze()  # what has been read by now stays for long, and is not looked through again
     await asyncio.to_thread(remove_other_mode, mode)
 
 

@@ -161,6 +161,20 @@ def test_A7_row74_drift_is_looked_for_only_when_it_is_due(
     assert any("somebody changed nat KUBE-SERVICES" in message for message in caplog.messages)
 
 
+def test_A7_row74_drift_is_looked_for_at_once_when_there_is_doubt(
+    syncer: ProxySync, cluster: Cluster, kernel: FakeIptables
+) -> None:
+    cluster.put(service(), endpoint_slice("10.244.1.2"))
+    asyncio.run(syncer.sync())
+    kernel.tables["nat"]["KUBE-SERVICES"] = []
+    syncer.doubt()
+    asyncio.run(syncer.sync())
+    assert kernel.tables["nat"]["KUBE-SERVICES"]
+    started = kernel.started
+    asyncio.run(syncer.sync())
+    assert kernel.started == started
+
+
 def test_S7_what_is_refused_is_said_once(
     syncer: ProxySync, cluster: Cluster, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,0 +1,1 @@
+"""The worlds that the service proxy is measured in."""
