@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 _CONNTRACK = "net/netfilter/nf_conntrack_"
 _PER_CORE, _LEAST, _MOST = 32768, 131072, 1048576
 _DAY_S = 86400
-_MAX = f"{_CONNTRACK}max"
+_MAX, _BUCKETS = f"{_CONNTRACK}max", f"{_CONNTRACK}buckets"
 
 
 def wanted_settings(settings: Settings, cores: int) -> dict[str, int]:
@@ -40,6 +40,17 @@ def wanted_settings(settings: Settings, cores: int) -> dict[str, int]:
     return {key: value for key, value in wanted.items() if value}
 
 
+def buckets_for(most: int, have: int) -> int:
+    """Return how many hash buckets so many connections need: four to a bucket, and never fewer than now."""
+    return max(have, most // 4)
+
+
+def _widen(netns: NetNs | None, most: int) -> None:
+    have = int(sysctl.read(netns, _BUCKETS))
+    if (wanted := buckets_for(most, have)) > have:
+        sysctl.write(netns, _BUCKETS, str(wanted))
+
+
 def _seconds(said_s: float | None, otherwise_s: int) -> int:
     return otherwise_s if said_s is None else int(said_s)
 
@@ -52,6 +63,8 @@ def apply_settings(netns: NetNs | None, settings: Settings) -> list[str]:
             have = int(sysctl.read(netns, key))
             if have != value and not (key == _MAX and have > value):
                 sysctl.write(netns, key, str(value))
+                if key == _MAX:
+                    _widen(netns, value)
         except KubenetError as error:
             complaints.append(str(error))
     return complaints

@@ -11,7 +11,7 @@ from proxy.config import Settings, as_file, unwritable, with_file, with_flags
 from proxy.config_file import API_VERSION, KIND
 from proxy.config_options import OPTIONS
 from proxy.config_values import read_duration_s
-from proxy.node_settings import wanted_settings
+from proxy.node_settings import buckets_for, wanted_settings
 from proxy.ports import Balance
 
 HEAD = f"apiVersion: {API_VERSION}\nkind: {KIND}\n"
@@ -176,6 +176,11 @@ def test_no_option_stands_twice() -> None:
 def test_A5_row55_kernel_settings(settings: Settings, cores: int, key: str, value: int | None) -> None:
     found = {name.rpartition("/")[2]: number for name, number in wanted_settings(settings, cores).items()}
     assert found.get(key) == value
+
+
+@pytest.mark.parametrize(("most", "have", "buckets"), [(131072, 16384, 32768), (131072, 65536, 65536)])
+def test_A5_row55_the_hash_grows_with_the_table(most: int, have: int, buckets: int) -> None:
+    assert buckets_for(most, have) == buckets
 
 
 def test_detecting_by_a_device_needs_its_name() -> None:
