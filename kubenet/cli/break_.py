@@ -9,6 +9,13 @@ from kubenet.cli.output import OUTPUT, print_json, print_table
 from kubenet.errors import InvalidInput
 
 
+def complete_exercise(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001 - click's signature
+    """Return the exercises whose name begins so."""
+    from labs import catalogue
+
+    return [path.parent.name for path in catalogue.DIRECTORY.glob(f"{incomplete}*/exercise.toml")]
+
+
 @click.group("break")
 def break_() -> None:
     """Exercises: something in a lab is broken. Find it, repair it, have it judged.
@@ -44,7 +51,7 @@ def list_exercises(track: int | None, output: str) -> None:
 
 @break_.command()
 @NAME
-@click.argument("exercise", required=False)
+@click.argument("exercise", required=False, shell_complete=complete_exercise)
 @click.option("--track", type=click.IntRange(1, 5), help="Any exercise of this track.")
 @click.option("--incident", is_flag=True, help="Three faults at once, and nobody says which.")
 @click.option("--seed", type=int, help="Who plays which part; the same seed, the same exercise.")

@@ -12,11 +12,20 @@ import click
 from kubenet.cli.output import OUTPUT, print_json, print_table
 from kubenet.errors import InvalidInput
 
+
+def complete_lab(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001 - click's signature
+    """Return the labs of this machine whose name begins so."""
+    from labs import ledger
+
+    return [name for name in ledger.names() if name.startswith(incomplete)]
+
+
 NAME = click.option(
     "-n",
     "--name",
     "name",
     envvar="KUBENET_LAB",
+    shell_complete=complete_lab,
     help="The lab; needed only when several run. [env: KUBENET_LAB]",
 )
 
@@ -209,6 +218,18 @@ def exec_command(name: str | None, target: str, command: Sequence[str]) -> None:
     if not command:
         raise InvalidInput(f"nothing to run in {target}", f"kubenet lab exec {target} -- ip address")
     inside.become(name or control.only_lab(), target, list(command))
+
+
+@lab.command()
+@NAME
+@click.argument("target")
+def shell(name: str | None, target: str) -> None:
+    """Open your shell inside TARGET: a node (node-1), the wire, or a pod ([NAMESPACE/]POD)."""
+    import os
+
+    from labs import control, inside
+
+    inside.become(name or control.only_lab(), target, [os.environ.get("SHELL") or "/bin/sh"])
 
 
 @lab.command()

@@ -22,6 +22,7 @@ COMMANDS = {
     "apiserver": ("kubenet.cli.apiserver", "apiserver", "Serve the Kubernetes API."),
     "apply": ("kubenet.cli.apply", "apply", "Create or change the objects of a manifest file."),
     "break": ("kubenet.cli.break_", "break_", "Exercises: find what is broken in a lab, and repair it."),
+    "completion": ("kubenet.cli.completion", "completion", "Print the completion script of a shell."),
     "cni": ("kubenet.cli.cni", "cni", "Drive CNI plugins as a container runtime does."),
     "demo": ("kubenet.cli.demo", "demo", "Boot a cluster, carry real traffic through it, tear it down."),
     "dns": ("kubenet.cli.dns", "dns", "Serve the cluster's names, or ask a DNS server."),
@@ -93,7 +94,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code; every expected failure ends in one clear line."""
     try:
         result = cli.main(
-            args=None if argv is None else list(argv), prog_name="kubenet", standalone_mode=False
+            args=None if argv is None else list(argv),
+            prog_name="kubenet",
+            standalone_mode=False,
+            auto_envvar_prefix="KUBENET",  # --nodes of "lab up" is KUBENET_LAB_UP_NODES
         )
     except click.UsageError as error:
         return _usage_error(error)

@@ -81,3 +81,34 @@ def test_the_version_loads_nothing_heavy() -> None:
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_every_shell_gets_a_completion_script(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["completion", shell]) == 0
+    assert "_KUBENET_COMPLETE" in capsys.readouterr().out
+
+
+def test_names_of_exercises_are_completed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("_KUBENET_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", "kubenet break start who")
+    monkeypatch.setenv("COMP_CWORD", "3")
+    with pytest.raises(SystemExit):
+        main([])
+    assert capsys.readouterr().out == "plain,who-is-vtep\n"
+
+
+def test_every_option_has_a_variable(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KUBENET_BREAK_LIST_TRACK", "4")
+    assert main(["break", "list"]) == 0
+    assert "truncated" in (said := capsys.readouterr().out)
+    assert "who-is-vtep" not in said
+
+
+def test_a_mistyped_command_of_a_group_is_guessed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["lab", "stauts"]) == 2
+    assert "Did you mean" in capsys.readouterr().err
