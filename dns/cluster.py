@@ -5,11 +5,14 @@ import logging
 import random
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
 
 from dns.follow import Informers, Scope, follow
 from dns.read import Naming
 from dns.service import ServiceKey
 from dns.settings import Kubernetes
+from dns.tally import Histogram
 from dns.workers import ToldFeed
 from dns.zone import PodsMode, Zone, ZoneConfig
 from kubenet.client.errors import ApiError
@@ -49,6 +52,8 @@ class ClusterNames:
         self.synced = asyncio.Event()
         self.watchers: list[Moved] = []
         self.missed = 0  # changes that the watches did not tell, found by comparing
+        # CoreDNS's buckets, in seconds.
+        self.programming = Histogram(tuple(0.001 * 2**n for n in range(20)))
         self._informers: Informers = []
         self._loop = asyncio.get_running_loop()
         self._poked = False
@@ -69,12 +74,21 @@ class ClusterNames:
         flushed = self.feed.flush()
         for moved in self.watchers:
             moved(flushed.zone, flushed.changed)
+        if not self.feed.dirty:
+            self._note_programming()
         for text in flushed.ignored:
             log.warning("dns: ignored: %s", text)
         if self.feed.dirty:
             self.poke()
         elif flushed.zone.synced:
             self.synced.set()
+
+    def _note_programming(self) -> None:
+        """Note how old the changes are that can be seen from now on; not those of the first list."""
+        triggered, self.feed.triggered = self.feed.triggered, []
+        for text in triggered if self.synced.is_set() and self._informers else ():
+            with suppress(ValueError):
+                self.programming.add(max(0.0, time.time() - datetime.fromisoformat(text).timestamp()))
 
     async def run(self, client: ApiClient) -> None:
         """Follow for ever."""

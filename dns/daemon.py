@@ -11,7 +11,9 @@ import asyncio
 import hashlib
 import logging
 import os
+import platform
 import random
+import resource
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -25,7 +27,7 @@ from dns.deltas import cluster_of
 from dns.handover import Offer, Successor, succeed
 from dns.interfaces import addresses_of, reachable, with_addresses
 from dns.live import Live
-from dns.metrics import Figures, UpstreamFigures, added_up, render
+from dns.metrics import Figures, added_up, render
 from dns.nodelocal import NodeLocal, arrange, undo
 from dns.pages import Page, Shown
 from dns.places import Front, SocketSource, listens
@@ -36,6 +38,7 @@ from dns.site import Site
 from dns.transports import Reply
 from dns.worker import ServerLink
 from dns.workers import Hub, Workers
+from kubenet import __version__
 from kubenet.client import kubeconfig
 from kubenet.client.kubeconfig import ClusterConfig
 from kubenet.client.transport import ApiClient
@@ -49,6 +52,13 @@ SUCCEED_S = 60.0  # until we know the cluster, while our predecessor still answe
 FINISH_S = 10.0  # at the end, for connections that are open and what waits for upstream servers
 FINISH_LOOK_S = 0.05
 SILENT_S = 180.0  # bookmarks come every minute
+
+
+@dataclass(slots=True)
+class Panics:
+    """Bugs that were met; the command counts them, for it owns the event loop."""
+
+    count: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +77,7 @@ class ServeConfig:
     worker: int = 0  # which one we are; 0: the server itself
     worker_fd: int = -1  # where a worker hears of the cluster
     node_local: NodeLocal | None = None
+    panics: Panics = field(default_factory=Panics, compare=False)
 
     @property
     def handover_path(self) -> Path | None:
@@ -275,21 +286,20 @@ class CorefileServer:
 
     def _own_metrics(self) -> str:
         parts = self.live.parts if self.live else []
-        servers = [
-            UpstreamFigures(upstream, forwarder.health.is_down(number))
-            for each in parts
-            for forwarder in each.forwarders
-            for number, upstream in enumerate(forwarder.upstreams)
-        ]
         figures = Figures(
             self._front.sites,
             tuple((f"dns://:{each.part.block.port}", each.cache) for each in parts if each.cache is not None),
-            tuple(servers),
+            tuple(figures for each in parts for figures in each.forward_figures()),
             self.reload_failed,
             self._digest,
             sum(len(each.feed.zone.services) for each in self._clusters.values()),
             self._silent_s(),
             sum(each.missed for each in self._clusters.values()),
+            self.config.panics.count,
+            next((each.programming for each in self._clusters.values()), None),
+            _process(),
+            __version__,
+            f"python{platform.python_version()}",
         )
         return render(figures)
 
@@ -355,6 +365,17 @@ class CorefileServer:
         if following:
             with suppress(asyncio.CancelledError):
                 await asyncio.wait(following)
+
+
+def _process() -> dict[str, float]:
+    """Return samples of this process, under the names that Prometheus's own clients use."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return {
+        "process_cpu_seconds_total": used.ru_utime + used.ru_stime,
+        "process_resident_memory_bytes": pages * resource.getpagesize(),
+        "process_open_fds": len(os.listdir("/proc/self/fd")),  # noqa: PTH208 - only their number
+    }
 
 
 def _pem(path: str) -> bytes:

@@ -15,6 +15,9 @@ from dns.service import ServiceKey, ServiceRecords
 from dns.zone import Zone, ZoneConfig
 from kubenet.model.objects import EndpointSlice, Namespace, Pod, Service
 
+TRIGGER_TIME = "endpoints.kubernetes.io/last-change-trigger-time"
+MOST_TRIGGERS = 1000  # between two flushes
+
 _FINISHED = ("Succeeded", "Failed")  # phases of pods whose addresses belong to nobody any more
 
 
@@ -41,6 +44,7 @@ class ClusterFeed:
         self._pods: dict[str, _Held] = {}
         self._dirty: dict[str, None] = {}  # Services in doubt, oldest doubt first
         self._complete = False
+        self.triggered: list[str] = []  # when what changed endpoints of headless Services happened
 
     @property
     def dirty(self) -> bool:
@@ -67,6 +71,10 @@ class ClusterFeed:
         if new is None or not new.service_key:
             self._read.pop(key, None)
             return
+        if trigger := new.metadata.annotations.get(TRIGGER_TIME):
+            own = self._services.get(new.service_key)
+            if own and own.headless and len(self.triggered) < MOST_TRIGGERS:
+                self.triggered.append(trigger)
         self._service_of[key] = new.service_key
         self._slices.setdefault(new.service_key, {})[key] = new
         self._dirty[new.service_key] = None

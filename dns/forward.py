@@ -180,7 +180,8 @@ class Forwarder(Generic[WaiterT]):
             Question(manners.probe_name, RType.NS), RD if manners.probe_recurse else 0, None
         )
         self.rejected = 0  # questions that were one too many
-        self.failed_probes = 0
+        self.failed_probes = [0] * len(self.upstreams)
+        self.all_down = 0  # questions that met no server that is up
         self.took: dict[tuple[int, int], Histogram] = {}  # until an answer, by server and code
         self.mismatched = 0  # answers that were not to what we asked: forged, or late
 
@@ -276,7 +277,7 @@ class Forwarder(Generic[WaiterT]):
 
     def _probe(self, server: int, now: float) -> list[Action[WaiterT]]:
         before = self._probes.get(server)
-        self.failed_probes += before is not None
+        self.failed_probes[server] += before is not None
         closed = [] if before is None else self._drop(before, now)
         send = self._sends(server)
         pending: _Pending[WaiterT] = _Pending(self._probe_ask, server, probe=True)
@@ -294,6 +295,7 @@ class Forwarder(Generic[WaiterT]):
         if pending.refusal and pending.tries >= len(self.upstreams):
             return self._finish(pending, pending.last_word)  # each has said no: asking again changes nothing
         server = self.health.usable(pending.next_server)
+        self.all_down += server is None or self.health.is_down(server)
         if server is None:
             return self._finish(pending, pending.last_word)
         pending.next_server = (server + 1) % len(self.upstreams)

@@ -19,6 +19,7 @@ from dns.chain import Origin
 from dns.cluster import ClusterNames
 from dns.forward import Ask, Forwarder, Patience, Transport, Upstream
 from dns.health import Manners
+from dns.metrics import ForwardFigures
 from dns.plugins.errors import ErrorLines, Line
 from dns.plugins.querylog import Told, line_of
 from dns.plugins.template import type_name
@@ -98,6 +99,22 @@ class LivePart:
         self.watched.stop()
         if self._telling:
             self._telling.cancel()
+
+    def forward_figures(self) -> list[ForwardFigures]:
+        """Return what each ``forward`` has counted."""
+        return [
+            ForwardFigures(
+                forwarder.upstreams,
+                [forwarder.health.is_down(number) for number in range(len(forwarder.upstreams))],
+                forwarder.took,
+                forwarder.rejected,
+                forwarder.failed_probes,
+                forwarder.all_down,
+                sockets.connections.reused,
+                sockets.connections.made,
+            )
+            for forwarder, sockets in zip(self.forwarders, self._routes, strict=True)
+        ]
 
     def forward(self, route: int, waiting: Forwarding, reply: Reply) -> None:
         """Answer from the cache, or ask."""

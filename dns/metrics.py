@@ -5,7 +5,7 @@ Source: Prometheus exposition formats, text 0.0.4; manual pages of the plugins o
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from dns import names
@@ -17,11 +17,17 @@ from dns.wire import Rcode, RType
 
 
 @dataclass(frozen=True, slots=True)
-class UpstreamFigures:
-    """What is known of one upstream server."""
+class ForwardFigures:
+    """What one ``forward`` has counted."""
 
-    upstream: Upstream
-    down: bool
+    upstreams: Sequence[Upstream]
+    down: Sequence[bool]  # by server
+    took: Mapping[tuple[int, int], Histogram]  # until an answer, by server and code
+    rejected: int
+    failed_probes: Sequence[int]  # by server
+    all_down: int  # questions that met no server that is up
+    reused: int  # connections over TCP and TLS
+    made: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +36,17 @@ class Figures:
 
     sites: tuple[Site, ...]
     caches: tuple[tuple[str, ReplyCache], ...] = ()  # by server
-    upstreams: tuple[UpstreamFigures, ...] = ()
+    forwards: tuple[ForwardFigures, ...] = ()
     reload_failed: int = 0
     config_digest: str = ""
     services: int = 0
     silent_s: float | None = None  # since anything was heard of the API server
     missed: int = 0  # changes that the watches did not tell
+    panics: int = 0
+    programming: Histogram | None = None  # from a change of endpoints to the answer that tells it
+    process: Mapping[str, float] = field(default_factory=dict)  # samples of this process
+    version: str = ""
+    runtime: str = ""
 
 
 def render(figures: Figures) -> str:
@@ -89,9 +100,17 @@ def _families(figures: Figures) -> Iterator[Family]:
     yield "coredns_dns_do_requests_total", "counter", "DNS requests with DO.", dnssec
     yield from _meters(figures.sites)
     yield from _cache_families(figures.caches)
-    health: Samples = [({"to": _address(each.upstream)}, float(each.down)) for each in figures.upstreams]
-    yield "kubenet_forward_down", "gauge", "1 for an upstream server that is down.", health
-    yield "coredns_panics_total", "counter", "Bugs that were met.", [({}, 0)]
+    yield from _forward_families(figures.forwards)
+    if figures.programming:
+        name, text = "coredns_kubernetes_dns_programming_duration_seconds", "From a change to its answer."
+        kind = {"service_kind": "headless_with_selector"}
+        yield name, "histogram", text, _histogram(kind, figures.programming)
+    yield "coredns_panics_total", "counter", "Bugs that were met.", [({}, figures.panics)]
+    build = {"version": figures.version, "revision": "", "goversion": figures.runtime}
+    yield "coredns_build_info", "gauge", "What runs.", [(build, 1)]
+    yield "coredns_plugin_enabled", "gauge", "Plugins in use.", _plugins(figures.sites)
+    for name, value in figures.process.items():
+        yield name, "counter" if name.endswith("_total") else "gauge", "Of the process.", [({}, value)]
     yield "coredns_reload_failed_total", "counter", "Failed reloads.", [({}, figures.reload_failed)]
     digest = {"hash": "sha512", "value": figures.config_digest}
     yield "coredns_reload_version_info", "gauge", "The configuration in use.", [(digest, 1)]
@@ -156,15 +175,62 @@ def _histogram(labels: Mapping[str, str], found: Histogram) -> Samples:
     return [*samples, ({"": "_sum", **labels}, found.total), ({"": "_count", **labels}, count)]
 
 
+def _plugins(sites: Iterable[Site]) -> Samples:
+    found: Samples = []
+    for site in sites:
+        for part in site.parts:
+            zone = names.to_text(part.block.zones[0])
+            common = {"server": f"dns://:{site.port}", "zone": zone, "view": ""}
+            found += (({**common, "name": name}, 1) for name in sorted(part.block.seen))
+    return found
+
+
+def _forward_families(forwards: Iterable[ForwardFigures]) -> Iterator[Family]:
+    down: Samples = []
+    took: Samples = []
+    probes: Samples = []
+    rejects = all_down = 0
+    pooled: dict[str, int] = {"hits": 0, "misses": 0}
+    for each in forwards:
+        rejects += each.rejected
+        all_down += each.all_down
+        pooled["hits"] += each.reused
+        pooled["misses"] += each.made
+        to = [{"proxy_name": "forward", "to": _address(upstream)} for upstream in each.upstreams]
+        down += (({"to": label["to"]}, float(is_down)) for label, is_down in zip(to, each.down, strict=True))
+        probes += zip(to, each.failed_probes, strict=True)
+        for (server, rcode), histogram in sorted(each.took.items()):
+            took += _histogram({**to[server], "rcode": _rcode(rcode)}, histogram)
+    yield "coredns_proxy_request_duration_seconds", "histogram", "Until an upstream server answered.", took
+    yield "coredns_proxy_healthcheck_failures_total", "counter", "Probes without an answer.", probes
+    text = "Questions that were one too many."
+    yield "coredns_forward_max_concurrent_rejects_total", "counter", text, [({}, rejects)]
+    text = "Questions that met no server that is up."
+    yield "coredns_forward_healthcheck_broken_total", "counter", text, [({}, all_down)]
+    for kind, count in pooled.items():
+        text = f"Connections to upstream servers: {kind}."
+        label = {"proxy_name": "forward", "proto": "tcp"}
+        yield f"coredns_proxy_conn_cache_{kind}_total", "counter", text, [(label, count)]
+    yield "kubenet_forward_down", "gauge", "1 for an upstream server that is down.", down
+
+
 def _cache_families(caches: Iterable[tuple[str, ReplyCache]]) -> Iterator[Family]:
     hits: Samples = []
-    others: dict[str, Samples] = {"misses": [], "served_stale": [], "prefetch": [], "evictions": []}
+    others: dict[str, Samples] = {
+        "requests": [],
+        "misses": [],
+        "served_stale": [],
+        "prefetch": [],
+        "evictions": [],
+    }
     entries: Samples = []
     for server, cache in caches:
         label = {"server": server, "zones": ".", "view": ""}
         counters = cache.counters
         hits.append(({**label, "type": "success"}, counters.hits_success))
         hits.append(({**label, "type": "denial"}, counters.hits_denial))
+        asked = counters.hits_success + counters.hits_denial + counters.misses
+        others["requests"].append((label, asked))
         others["misses"].append((label, counters.misses))
         others["served_stale"].append((label, counters.served_stale))
         others["prefetch"].append((label, counters.prefetches))

@@ -139,6 +139,12 @@ async def _serve(config: "ServeConfig") -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end)
     loop.add_signal_handler(signal.SIGUSR1, again.set)
+
+    def count_bug(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+        config.panics.count += isinstance(context.get("exception"), Exception)
+        loop.default_exception_handler(context)
+
+    loop.set_exception_handler(count_bug)
     with suppress(asyncio.CancelledError):
         await serving
 
