@@ -18,6 +18,7 @@ from cni.attach import Attachments
 from cni.checksums import Proof, prove
 from cni.deferred import deferred, directory_for
 from cni.install import CACHE, CONFLIST, ShimKind, install_conflist, install_plugin, rival_of
+from cni.masquerade import is_within
 from cni.network import BRIDGE_IFNAME, NetworkConfig, NodeNetwork
 from cni.overlay import NodeNet
 from cni.plan import PodWiring, Wiring
@@ -154,6 +155,9 @@ class NodeAgent:
             self.attachments.open(own.pod_cidrs, wiring, rules)
             self._pod_cidrs, self._rules = own.pod_cidrs, rules
             log.info("cni: %s adds pods of %s", own.name, ", ".join(str(cidr) for cidr in own.pod_cidrs))
+            for cidr in own.pod_cidrs:
+                if not is_within(cidr, self.config.cluster_cidrs):
+                    log.warning("cni: %s is in no --cluster-cidr: other nodes see this one's address", cidr)
         if wiring.mtu != self._mtu:
             self.attachments.follow_mtu()
             self._mtu = wiring.mtu

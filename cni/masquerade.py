@@ -10,6 +10,7 @@
 Source: iptables-extensions(8); RFC 7348 section 7 for the last.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from kubenet.model.iptables import (
@@ -61,14 +62,23 @@ class Surroundings:
 
 def compile_tables(around: Surroundings, family: Family) -> tuple[Table, ...]:
     """Return all that the node's tables of one family must hold; nothing if it has no pods of that family."""
+    pod_cidrs, cluster_cidrs = _of(family, around.pod_cidrs), _of(family, around.cluster_cidrs)
+    # Pods of one node keep their addresses among themselves, also of a family that the cluster's lack.
+    own = tuple(cidr for cidr in pod_cidrs if not is_within(cidr, cluster_cidrs))
     here = replace(
         around,
-        pod_cidrs=_of(family, around.pod_cidrs),
-        cluster_cidrs=_of(family, around.cluster_cidrs),
+        pod_cidrs=pod_cidrs,
+        cluster_cidrs=(*cluster_cidrs, *own),
         service_cidrs=_of(family, around.service_cidrs),
         plain_cidrs=_of(family, around.plain_cidrs),
     )
     return (_nat(here), _filter(here), _raw(here)) if here.pod_cidrs else ()
+
+
+def is_within(cidr: IPNetwork, ranges: Iterable[IPNetwork]) -> bool:
+    """Whether all of ``cidr`` is in one of ``ranges``."""
+    first, last = cidr.network_address, cidr.broadcast_address
+    return any(first in each and last in each for each in ranges)
 
 
 def withdrawal(name: str, saved: SavedTable | None) -> TableWrite:

@@ -65,14 +65,17 @@ def test_N4_two_hundred_pods_at_once_get_two_hundred_addresses(node: Killable, p
 
 
 def test_D4_a_del_that_crosses_the_add_of_its_pod_leaves_all_or_nothing(node: Killable, pin: Pin) -> None:
-    path = pin("p1")
+    cross(node, pin("p1"), CROSSINGS)
+
+
+def cross(node: Killable, path: Path, times: int) -> None:
+    """Let a DEL come while the ADD of its pod is under way, a little later each time."""
     clean = node.truth()
     with ThreadPoolExecutor(2) as callers:
-        for number in range(CROSSINGS):
+        for number in range(times):
             adding = callers.submit(node.add, "c1", path)
-            time.sleep(0.0005 * number)  # what is tried is every overlap there is
-            deleting = callers.submit(node.delete, "c1")
-            assert deleting.result().code == 0
+            time.sleep(0.0005 * (number % CROSSINGS))  # what is tried is every overlap there is
+            assert callers.submit(node.delete, "c1").result().code == 0
             added = adding.result()
             if node.agent_has("c1"):
                 assert added.code == 0

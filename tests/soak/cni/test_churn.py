@@ -1,4 +1,4 @@
-"""Pods come and go, and the agent is afterwards as it was before (N10)."""
+"""Pods come and go, orders cross, and afterwards all is as it was before (D4, N10)."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -8,6 +8,7 @@ import pytest
 
 from tests.netns.cni.conftest import NodeMaker, Pin
 from tests.netns.cni.killable import Killable, killable
+from tests.netns.cni.test_concurrency import cross
 
 pytestmark = pytest.mark.soak
 
@@ -45,6 +46,10 @@ def test_N10_pods_that_come_and_go_leave_the_agent_as_it_was(
         churn(soak_rounds)
     assert held(process)[:2] == (files, threads)
     assert held(process)[2] - rss_bytes < GROWTH_MOST_BYTES
+
+
+def test_D4_dels_cross_the_adds_of_their_pods(node: Killable, pin: Pin, soak_rounds: int) -> None:
+    cross(node, pin("p1"), max(200, soak_rounds // 5))
 
 
 def held(process: Path) -> tuple[int, int, int]:

@@ -71,3 +71,11 @@ def test_what_was_written_needs_no_second_writing() -> None:
             .replace("-I PREROUTING 1", "-A PREROUTING")
         )
         assert not write_between(saved[table.name], table, is_ours)
+
+
+def test_pods_of_one_node_keep_their_addresses_also_without_a_range_of_the_cluster() -> None:
+    nat = compile_tables(replace(AROUND, cluster_cidrs=()), 4)[0]
+    lines = [rule.text(4) for rule in nat.chains["KUBENET-POSTROUTING"]]
+    assert lines.index("-d 10.244.1.0/24 -j RETURN") < lines.index(
+        "-s 10.244.1.0/24 -j MASQUERADE --random-fully"
+    )
