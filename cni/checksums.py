@@ -67,33 +67,33 @@ def answers_ping(netns: NetNs, peer: IPAddress) -> bool:
     )
     request, reply = _ECHO[peer.version]
     token = os.urandom(8)
-    with netns.socket(family, socket.SOCK_RAW, protocol) as asking:
-        asking.settimeout(ANSWER_WITHIN_S)
-        try:
+    try:
+        with netns.socket(family, socket.SOCK_RAW, protocol) as asking:
+            asking.settimeout(ANSWER_WITHIN_S)
             asking.sendto(_echo(request, token, checked=peer.version == 4), (str(peer), 0))
             for _ in range(64):  # it also hears what others are answered
                 heard = asking.recv(2048)
                 message = heard[(heard[0] & 15) * 4 :] if peer.version == 4 else heard
                 if message[:1] == bytes([reply]) and token in message:
                     return True
-        except OSError:
-            pass
+    except OSError:
+        pass  # nobody answers, or this process may not ask (CAP_NET_RAW): then nothing is proved
     return False
 
 
 def refuses(netns: NetNs, peer: IPAddress) -> bool:
     """Whether the peer says that nobody listens: one datagram arrived as it should."""
     family = socket.AF_INET if peer.version == 4 else socket.AF_INET6
-    with netns.socket(family, socket.SOCK_DGRAM) as calling:
-        calling.settimeout(ANSWER_WITHIN_S)
-        try:
+    try:
+        with netns.socket(family, socket.SOCK_DGRAM) as calling:
+            calling.settimeout(ANSWER_WITHIN_S)
             calling.connect((str(peer), NOBODYS_PORT))
             calling.send(b"kubenet: is this checksum right?")
             calling.recv(1)
-        except ConnectionRefusedError:
-            return True
-        except OSError:
-            return False
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
     return True  # somebody does listen, and answered
 
 

@@ -113,7 +113,10 @@ def install_plugin(
 
 def rival_of(conf_dir: Path, name: str = CONFLIST) -> str:
     """Return the file that runtimes take instead of ours, the first by name; empty if it is ours."""
-    names = [path.name for path in conf_dir.iterdir()] if conf_dir.is_dir() else []
+    try:
+        names = [path.name for path in conf_dir.iterdir()]
+    except OSError:
+        return ""  # whoever installs ours will say what is wrong with the directory
     first = min((each for each in names if each.endswith(_SUFFIXES)), default=name)
     return "" if first == name else first
 

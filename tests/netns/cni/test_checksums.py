@@ -21,6 +21,12 @@ pytestmark = pytest.mark.netns
 FAR_END = ip_address("10.244.2.0")
 
 
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On these wires an answer takes a millisecond, and most of the time none comes."""
+    monkeypatch.setattr("cni.checksums.ANSWER_WITHIN_S", 0.2)
+
+
 @pytest.fixture
 def node_pair(make_node: NodeMaker) -> tuple[LabNode, LabNode]:
     one, two = make_node(1), make_node(2)
