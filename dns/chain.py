@@ -15,8 +15,19 @@ from dns.names import WireName
 from dns.records import RRset
 from dns.wire import Query, Question, Rcode, RType
 
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The client's own question reached our names untouched: a reply that is kept for it will do.
+
+    ``decide`` gives the decision where none is kept, or where a plugin wants to change it.
+    """
+
+    decide: "Callable[[], Decision]"
+
+
 DROP = Dropped()
-Decision: TypeAlias = Answer | Forward | Dropped | Transfer
+Decision: TypeAlias = Answer | Forward | Dropped | Transfer | Kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +106,29 @@ def changed(decision: Decision, change: Callable[[Answer], Decision]) -> Decisio
         case Answer():
             return change(decision)
         case Forward():
-            return replace(decision, then=(*decision.then, change))
+            return replace(decision, then=(*decision.then, _settled(change)))
+        case Kept():
+            return changed(decision.decide(), change)
         case _:
             return decision
+
+
+def _settled(
+    change: Callable[[Answer], Decision],
+) -> Callable[[Answer], Answer | Forward | Dropped | Transfer]:
+    """Return the change as one that never leaves a decision to what is kept: another question was asked."""
+
+    def settle(answer: Answer) -> Answer | Forward | Dropped | Transfer:
+        return settled(change(answer))
+
+    return settle
+
+
+def settled(decision: Decision) -> Answer | Forward | Dropped | Transfer:
+    """Return the decision itself."""
+    while isinstance(decision, Kept):
+        decision = decision.decide()
+    return decision
 
 
 def with_aliases(decision: Decision, aliases: tuple[RRset, ...]) -> Decision:
@@ -125,9 +156,11 @@ def resolved(request: Request, serve: Next, aliases: Iterable[RRset], target: Wi
     return with_aliases(serve(inner), aliases)
 
 
-def resumed(answer: Answer, then: Sequence[Callable[[Answer], Decision]]) -> Decision:
+def resumed(
+    answer: Answer, then: Sequence[Callable[[Answer], Answer | Forward | Dropped | Transfer]]
+) -> Answer | Forward | Dropped | Transfer:
     """Return what becomes of an answer that has come, after all that waited for it."""
-    decision: Decision = answer
+    decision: Answer | Forward | Dropped | Transfer = answer
     for index, change in enumerate(then):
         if isinstance(decision, Forward):
             return replace(decision, then=(*decision.then, *then[index:]))

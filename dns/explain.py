@@ -13,7 +13,7 @@ from ipaddress import ip_address
 
 from dns import names
 from dns.answer import Answer, Forward
-from dns.chain import Decision, Origin, Request, resumed
+from dns.chain import Decision, Origin, Request, resumed, settled
 from dns.cluster import zone_config
 from dns.corefile import no_files, read_corefile
 from dns.feed import ClusterFeed
@@ -141,7 +141,7 @@ def _attempt(question: Question, asker: Asker, site: Site, objects: Objects) -> 
     part = site.part_for(query, origin)
     if part is None:
         return Attempt(text, "REFUSED", (), "none", ("no server block is for this name",))
-    decision = part.serve(Request(question, query, origin))
+    decision = settled(part.serve(Request(question, query, origin)))
     match decision:
         case Forward():
             return _asked_upstream(text, decision, part)

@@ -132,16 +132,26 @@ class Responder:
         return query
 
     def settle(
-        self, query: Query, decision: Answer | Forward, *, stream: bool, route: int | None
+        self,
+        query: Query,
+        decision: Answer | Forward,
+        *,
+        stream: bool,
+        route: int | None,
+        keep: bool = True,
     ) -> bytes | Forwarding:
-        """Return the reply to a decision; ``route`` None: there is nobody to forward to."""
+        """Return the reply to a decision; ``route`` None: there is nobody to forward to.
+
+        ``keep`` False: it is not what the zone alone says to this question.
+        """
         if isinstance(decision, Forward):
             if route is not None:
                 self.counters.forwarded += 1
                 ask = ask_of(query, decision.question, decision.options)
                 return Forwarding(query, decision.aliases, ask, stream, route, decision.then)
             decision = without_upstream(decision)
-        self.fast.keep(query.question, decision)
+        if keep:
+            self.fast.keep(query.question, decision)
         return self.write(query, decision, stream)
 
     def write(self, query: Query, content: Answer, stream: bool) -> bytes:

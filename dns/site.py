@@ -18,7 +18,19 @@ from typing import TypeAlias
 
 from dns import names
 from dns.answer import Answer, Dropped, Forward, Transfer, answer, never_answered, refuse
-from dns.chain import Decision, Next, Origin, Plugin, Request, chained, named, resolved, resumed
+from dns.chain import (
+    Decision,
+    Kept,
+    Next,
+    Origin,
+    Plugin,
+    Request,
+    chained,
+    named,
+    resolved,
+    resumed,
+    settled,
+)
 from dns.names import WireName, is_in
 from dns.plugins.expression import Seen, compile_expression
 from dns.plugins.files import FilePlugin, Transferable, transfer_plugin
@@ -76,6 +88,7 @@ class Part:
         self.responder = Responder(zone or NO_ZONE, draw, forwards=bool(block.forwards))
         self.responder.nsid = _nsid(block.nsid, hostname) if block.nsid else b""
         self.plugin = ""  # that made the last answer
+        self.kept = False  # whether that was a kept reply, which is counted already
         self.tallies = Tallies()
         self.probe: WireName = b""  # what the loop plugin asks for
         self.sightings = 0
@@ -91,6 +104,8 @@ class Part:
             config.naming.domain,
             *(apex for apex in config.reverse if apex not in config.fallthrough),
         )
+        # Whether replies are those of the zone if no plugin changes them.
+        self._transparent = not block.nsid and block.bufsize == UDP_BYTES
         self._plain = not touches(block, (config.naming.domain, *config.reverse))
         if self.has_zone:
             plugins.append(self._kubernetes)
@@ -144,22 +159,41 @@ class Part:
         """Return what a request gets from all plugins, the first one first."""
         return self._serve(request)
 
-    def respond(self, query: Query, origin: Origin) -> Response | None:
-        """Return what a query gets here."""
+    def respond(self, query: Query, origin: Origin, message: bytes = b"") -> Response | None:
+        """Return what a query gets here. ``message`` is what it was read from."""
+        self.kept = False
         if query.question.qtype == RType.HINFO and query.question.name.lower() == self.probe:
             self.sightings += 1
         if query.edns and query.edns.udp_bytes > self.block.bufsize:
             query = replace(query, edns=replace(query.edns, udp_bytes=self.block.bufsize))
         done = self.observe(query, origin) if self.observe else None
         decision = self.serve(Request(query.question, query, origin))
-        response = self._settle(query, decision, origin.stream)
+        response: Response | None = None
+        if isinstance(decision, Kept):
+            response = self._kept_reply(message, origin)
+        if response is None:
+            keep = isinstance(decision, Kept)
+            response = self._settle(query, settled(decision), origin.stream, keep=keep)
         if done and isinstance(response, bytes):
             done(response)
         elif isinstance(response, Forwarding):
-            response.done = done
+            return replace(response, done=done)
         return response
 
-    def _settle(self, query: Query, decision: Decision, stream: bool) -> Response | None:
+    def _kept_reply(self, message: bytes, origin: Origin) -> bytes | None:
+        """Return a reply that is kept for a query that no plugin had a say in; it is counted then."""
+        reply = self.responder.fast.reply(message, way_of(origin.client, stream=origin.stream))
+        self.kept = reply is not None
+        return reply
+
+    def _settle(
+        self,
+        query: Query,
+        decision: Answer | Forward | Dropped | Transfer,
+        stream: bool,
+        *,
+        keep: bool = False,
+    ) -> Response | None:
         match decision:
             case Dropped():
                 return None
@@ -174,7 +208,7 @@ class Part:
                 return self._settle(query, resumed(failure, decision.then), stream)
             case Answer():
                 self.plugin = decision.plugin
-                return self.responder.settle(query, decision, stream=stream, route=None)
+                return self.responder.settle(query, decision, stream=stream, route=None, keep=keep)
 
     def complete(self, waiting: Forwarding, reply: UpstreamReply | None) -> Response | None:
         """Return what follows from an upstream server's reply; None for it: no server answered."""
@@ -194,6 +228,11 @@ class Part:
         return response
 
     def _kubernetes(self, request: Request, serve: Next) -> Decision:
+        if request.question is request.query.question and self._transparent:
+            return Kept(lambda: self._of_zone(request, serve))
+        return self._of_zone(request, serve)
+
+    def _of_zone(self, request: Request, serve: Next) -> Decision:
         decision = answer(request.question, self.responder.zone)
         if isinstance(decision, Answer):
             return replace(decision, plugin="kubernetes")
@@ -312,7 +351,9 @@ class Site:
             limit = query.udp_limit
             return self._counted(write_reply(query, refuse(Rcode.REFUSED), limit, lambda _: 0), None, way)
         part.tallies.dnssec_ok += bool(query.edns and query.edns.dnssec_ok)
-        reply = part.respond(query, origin)
+        reply = part.respond(query, origin, message)
+        if part.kept:
+            return reply
         if isinstance(reply, Forwarding):
             # A number for all forwards of all blocks of the port.
             before = self.parts[: self.parts.index(part)]

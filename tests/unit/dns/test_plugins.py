@@ -580,6 +580,60 @@ def test_P_the_order_of_plugins_is_fixed_whatever_the_order_in_the_file() -> Non
         assert rdata(rest, "alias.org") == ["192.0.2.1"]
 
 
+# kept replies behind plugins
+
+
+_BESIDE = {
+    "acl": "acl {\n block net 203.0.113.0/24\n}",
+    "template": "template ANY AAAA {\n rcode NOERROR\n}",
+    "rewrite": "rewrite name regex ^x(.*) y{1}",
+    "ttl": f"rewrite ttl suffix none.{ZONE} 60",
+    "hosts": f"hosts {{\n 192.0.2.1 static.demo.svc.{ZONE}\n fallthrough\n}}",
+    "log": "log",
+    "nsid": "nsid here",
+    "bufsize": "bufsize 512",
+    "header": "header {\n set ra\n}",
+    "minimal": "minimal",
+    "dns64": "dns64 {\n allow_ipv4\n}",
+    "any": "any",
+}
+
+
+@pytest.mark.parametrize("plugin", _BESIDE)
+def test_what_is_kept_behind_a_plugin_is_what_would_be_decided(plugin: str) -> None:
+    endpoints = [endpoint(f"10.0.0.{number}") for number in range(1, 60)]
+    cluster = Cluster(
+        service("demo/web", "10.96.1.1"),
+        service("demo/db", "None"),
+        endpoint_slice("demo/db-1", "db", *endpoints),
+    )
+    asked = site(block(_BESIDE[plugin], KUBERNETES), cluster)
+    part = asked.parts[0]
+    cluster.responder.move = part.responder.move  # type: ignore[method-assign]  # the part follows the cluster
+    opt = b"\0" + struct.pack("!HHIH", 41, 1232, 0, 4) + b"\0\x03\0\0"
+    questions = [
+        query(f"{label}.demo.svc.{ZONE}", qtype, opt=each)
+        for label in ("web", "db", "none", "static", "xweb")
+        for qtype in (RType.A, RType.AAAA, RType.SRV, RType.ANY)
+        for each in (b"", opt)
+    ]
+    for change in ("10.96.1.1", "10.96.1.9"):
+        cluster.put(service("demo/web", change))
+        for message in questions:
+            fresh = site(block(_BESIDE[plugin], KUBERNETES), cluster)
+            want = fresh.respond(message, stream=False, client="192.0.2.9")
+            for _ in range(3):
+                assert asked.respond(message, stream=False, client="192.0.2.9") == want
+
+
+def test_what_is_kept_behind_a_plugin_is_counted_once() -> None:
+    asked = site(block(_BESIDE["acl"], KUBERNETES))
+    for _ in range(5):
+        asked.respond(query(WEB), stream=False, client="192.0.2.9")
+    counts = {key: list(numbers) for key, numbers in asked.parts[0].tallies.items() if sum(numbers)}
+    assert counts == {(RType.A, 0, "kubernetes"): [5, 0, 0, 0]}
+
+
 # whatever stands in a Corefile
 
 
