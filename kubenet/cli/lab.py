@@ -5,12 +5,16 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from kubenet.cli.output import OUTPUT, print_json, print_table
 from kubenet.errors import InvalidInput
+
+if TYPE_CHECKING:  # a command imports what it needs inside itself
+    from labs.labfile import PlannedLab
+    from labs.topology import LabSpec
 
 
 def complete_lab(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001 - click's signature
@@ -72,31 +76,59 @@ def up(
 
     FILE describes a lab in YAML (docs/lab-file.md): its networks, its wire, its objects. Options win over it.
     """
-    from labs import control, wire
-    from labs.apply import apply_manifests
-    from labs.by_hand import script
-    from labs.impairments import checked
-    from labs.labfile import read_lab
-    from labs.topology import checked as checked_spec
-    from labs.topology import topology
+    from labs import control
+    from labs.topology import LabSpec
 
     began = time.monotonic()
-    planned = read_lab(file.read_text(), str(file)) if file else read_lab("", "")
+    planned = _read_lab(file) if file else None
     given = {"name": name, "nodes": nodes, "balance": balance, "proxy_mode": proxy_mode, "wiring": wiring}
-    spec = replace(planned.spec, **{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]  # each has the type of its field
+    spec = replace(
+        planned.spec if planned else LabSpec("demo"),
+        **{key: value for key, value in given.items() if value is not None},  # type: ignore[arg-type]  # each has the type of its field
+    )
     if print_commands:
-        print(script(checked_spec(spec), pods), end="")
+        _print_commands(spec, pods)
         return
-    checked(planned.wire, [node.name for node in topology(spec).nodes])
+    if planned:
+        _check_wire(planned, spec)
     server = control.up(spec)
-    wire.impair(spec.name, planned.wire)
-    for manifest, outcome in apply_manifests(control.client_of(spec.name), planned.objects):
-        print(f"{manifest} {outcome}")
+    if planned:
+        _furnish(planned, spec)
     print(
         f"lab {spec.name!r}: {spec.nodes} nodes ready in {time.monotonic() - began:.2f} s,"
         f" API server {server}"
     )
     print(f"Try:  kubenet lab status    kubectl --server {server} get nodes", file=sys.stderr)
+
+
+def _read_lab(file: Path) -> "PlannedLab":
+    from labs.labfile import read_lab
+
+    return read_lab(file.read_text(), str(file))
+
+
+def _print_commands(spec: "LabSpec", pods: int) -> None:
+    from labs.by_hand import script
+    from labs.topology import checked
+
+    print(script(checked(spec), pods), end="")
+
+
+def _check_wire(planned: "PlannedLab", spec: "LabSpec") -> None:
+    from labs.impairments import checked
+    from labs.topology import topology
+
+    checked(planned.wire, [node.name for node in topology(spec).nodes])
+
+
+def _furnish(planned: "PlannedLab", spec: "LabSpec") -> None:
+    """Give a lab that is up its wire and its objects."""
+    from labs import control, wire
+    from labs.apply import apply_manifests
+
+    wire.impair(spec.name, planned.wire)
+    for manifest, outcome in apply_manifests(control.client_of(spec.name), planned.objects):
+        print(f"{manifest} {outcome}")
 
 
 @lab.command()

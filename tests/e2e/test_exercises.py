@@ -9,6 +9,8 @@ import pytest
 from kubenet.model.resources import PODS
 from labs import catalogue, control
 from labs.game import Game
+from labs.ledger import LabDirectory
+from labs.scorebook import Scorebook
 from tests.e2e.cluster import kubenet, lab, own
 
 pytestmark = pytest.mark.e2e
@@ -20,6 +22,14 @@ HEAL_S = 20.0
 def arena() -> Iterator[str]:
     with lab(own("ex")) as name:
         yield name
+
+
+@pytest.fixture(autouse=True)
+def _alone(arena: str) -> Iterator[None]:
+    """What one test leaves broken is not the next one's."""
+    yield
+    if Scorebook(LabDirectory(arena)).begun:
+        Game(arena).give_up()
 
 
 @pytest.mark.parametrize("exercise", catalogue.names())
