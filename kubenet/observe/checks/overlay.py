@@ -126,8 +126,10 @@ def _to_peer(
     entry = state.links.fdb.get((own.ifname, neighbor.mac))
     ip = address_of(peer)
     if entry is None or (ip is not None and entry.vtep != ip):
-        where = f"for {entry.vtep}" if entry else "for nothing"
-        words = f"{name} has the forwarding entry of {other} ({neighbor.mac}, {ip}) {where}"
+        fault = (
+            f"sends what is for {other} to {entry.vtep}" if entry else f"has no forwarding entry for {other}"
+        )
+        words = f"{name} {fault} ({neighbor.mac}, {ip})"
         yield Finding(
             "E_VXLAN_FDB",
             name,
