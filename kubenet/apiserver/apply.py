@@ -127,7 +127,7 @@ def tracked(kind: Kind, manager: Manager, states: tuple[Json, Json], now: str) -
     """Return the managedFields after a write that is no apply; ``states`` are the old and the new one."""
     old, new = states
     entries = _base(old, new)
-    node = fields.root(kind.resource.kind)
+    node = fields.root(kind.message)
     found = fields.difference(node, _comparable(old), _comparable(new))
     changed, removed = managed(kind, manager, found.changed), found.removed
     if not changed and not removed:
@@ -185,7 +185,7 @@ def applied(kind: Kind, live: Json, intent: Intent, now: str) -> Json:
 
     ``live`` is empty if the object does not exist.
     """
-    node, manager = fields.root(kind.resource.kind), intent.manager
+    node, manager = fields.root(kind.message), intent.manager
     entries = managers_of(live)
     if live and not entries:
         before = Manager(BEFORE_FIRST_APPLY)
@@ -212,7 +212,7 @@ def _taken(
 ) -> dict[Manager, Managed]:
     """Return the other managers without the fields that an apply changes. Raises StatusError (409)."""
     live, wanted = states
-    node = fields.root(kind.resource.kind)
+    node = fields.root(kind.message)
     found = fields.difference(node, _comparable(live), _comparable(wanted))
     changed = managed(kind, intent.manager, found.changed)
     conflicts = {key: entry.fields & changed for key, entry in entries.items()}

@@ -7,8 +7,10 @@ revision, so that a client reads what it wrote.
 import asyncio
 from collections.abc import Callable
 
+from kubenet.apiserver import codec
 from kubenet.apiserver.entries import CacheLimits, Change, Entry, Shelf
-from kubenet.apiserver.kinds import ALL, BY_PLURAL
+from kubenet.apiserver.kinds import ALL, BUILT_IN, Catalogue
+from kubenet.apiserver.registry.custom import DEFINITION
 from kubenet.apiserver.status import revision_too_large
 from kubenet.apiserver.strategy import Kind
 from kubenet.store.base import Batch, Event, Gone, Store, Watch
@@ -22,10 +24,11 @@ Listener = Callable[[Change], None]
 class Cache:
     """Every served object; see the module's text."""
 
-    def __init__(self, store: Store, limits: CacheLimits) -> None:
+    def __init__(self, store: Store, limits: CacheLimits, catalogue: Catalogue = BUILT_IN) -> None:
         self._store = store
         self._limits = limits
-        self.shelves = {kind.plural: Shelf(kind, limits) for kind in ALL}
+        self.catalogue = catalogue
+        self.shelves = {kind.directory: Shelf(kind, limits) for kind in ALL}
         self.revision = 0
         self._listeners: list[Listener] = []
         self._on_reload: list[Callable[[], None]] = []
@@ -33,10 +36,10 @@ class Cache:
         self._watch: Watch | None = None
 
     def shelf(self, kind: Kind) -> Shelf:
-        return self.shelves[kind.plural]
+        return self.shelves[kind.directory]
 
     def get(self, kind: Kind, namespace: str, name: str) -> Entry | None:
-        return self.shelves[kind.plural].entries.get(kind.key(namespace, name))
+        return self.shelves[kind.directory].entries.get(kind.key(namespace, name))
 
     def listen(self, listener: Listener, on_reload: Callable[[], None]) -> None:
         """Call ``listener`` for every change, and ``on_reload`` when changes may have been missed."""
@@ -46,12 +49,15 @@ class Cache:
     async def load(self) -> None:
         """Read everything from the store and begin to follow it."""
         page = await self._store.range(REGISTRY)
-        found: dict[str, list[Entry]] = {plural: [] for plural in self.shelves}
         for record in page.records:
-            if kind := _kind_of(record.key):
-                found[kind.plural].append(Entry(kind, record.key, record.value, record.revision))
-        for plural, shelf in self.shelves.items():
-            shelf.load(found[plural], page.revision)
+            if record.key.startswith(DEFINITION.prefix):
+                self._define(record.key, record.value)
+        found: dict[str, list[Entry]] = {directory: [] for directory in self.shelves}
+        for record in page.records:
+            if kind := self._kind_of(record.key):
+                found[kind.directory].append(Entry(kind, record.key, record.value, record.revision))
+        for directory, shelf in self.shelves.items():
+            shelf.load(found[directory], page.revision)
         self._watch = self._store.watch(REGISTRY, page.revision)
         self._reach(page.revision)
 
@@ -71,14 +77,32 @@ class Cache:
 
     def _apply(self, batch: Batch) -> None:
         for event in batch.events:
-            if kind := _kind_of(event.key):
-                shelf = self.shelves[kind.plural]
+            if event.key.startswith(DEFINITION.prefix):
+                self._define(event.key, event.value)
+            if kind := self._kind_of(event.key):
+                shelf = self.shelves[kind.directory]
                 change = change_of(kind, event, shelf.entries.get(event.key))
                 shelf.apply(change)
                 self.revision = event.revision
                 for listener in self._listeners:
                     listener(change)
         self._reach(batch.revision)
+
+    def _define(self, key: str, value: bytes | None) -> None:
+        """Begin to serve the kind of a definition, or (None) end it."""
+        if value is None:
+            gone = self.catalogue.forget(key.removeprefix(DEFINITION.prefix))
+            if gone is not None:
+                self.shelves.pop(gone.directory, None)
+        elif kind := self.catalogue.define(codec.decoded_table(value)):
+            shelf = self.shelves.get(kind.directory)
+            if shelf is None:
+                shelf = self.shelves[kind.directory] = Shelf(kind, self._limits)
+                shelf.load([], self.revision)
+            shelf.kind = kind
+
+    def _kind_of(self, key: str) -> Kind | None:
+        return self.catalogue.in_directory(key[len(REGISTRY) :].partition("/")[0])
 
     def _reach(self, revision: int) -> None:
         self.revision = max(self.revision, revision)
@@ -123,7 +147,3 @@ def change_of(kind: Kind, event: Event, known: Entry | None = None) -> Change:
     deleted = event.value is None
     value = event.value if event.value is not None else (event.before.value if event.before else b"")
     return Change(Entry(kind, event.key, value, event.revision), before, deleted)
-
-
-def _kind_of(key: str) -> Kind | None:
-    return BY_PLURAL.get(key[len(REGISTRY) :].partition("/")[0])

@@ -6,7 +6,7 @@ first.
 
 from collections.abc import Iterable
 
-from kubenet.apiserver.kinds import GROUP_VERSIONS, SERVED
+from kubenet.apiserver.kinds import Catalogue
 from kubenet.apiserver.strategy import Kind
 from kubenet.apiserver.subresources import BINDING, EVICTION, SCALE, TOKEN
 from kubenet.apiserver.view import media_ranges
@@ -33,29 +33,29 @@ def api_versions() -> Json:
     return {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": [address]}
 
 
-def api_groups() -> Json:
+def api_groups(catalogue: Catalogue) -> Json:
     """Return what /apis holds."""
-    groups = [_group(group, versions) for group, versions in _named_groups().items()]
+    groups = [_group(group, versions) for group, versions in _named_groups(catalogue).items()]
     return {"kind": "APIGroupList", "apiVersion": "v1", "groups": [*groups]}
 
 
-def api_group(group: str) -> Json | None:
+def api_group(catalogue: Catalogue, group: str) -> Json | None:
     """Return what /apis/GROUP holds, or None."""
-    versions = _named_groups().get(group)
+    versions = _named_groups(catalogue).get(group)
     return {"kind": "APIGroup", "apiVersion": "v1", **_group(group, versions)} if versions else None
 
 
-def paths() -> list[str]:
+def paths(catalogue: Catalogue) -> list[str]:
     """Return the paths of all groups and versions."""
-    named = _named_groups().items()
+    named = _named_groups(catalogue).items()
     versions = [f"/apis/{group}/{version}" for group, versions in named for version in versions]
     return ["/api", "/api/v1", "/apis", *(f"/apis/{group}" for group, _ in named), *versions]
 
 
-def _named_groups() -> dict[str, list[str]]:
+def _named_groups(catalogue: Catalogue) -> dict[str, list[str]]:
     """Return the versions of each group but the core one, the preferred version first."""
     groups: dict[str, list[str]] = {}
-    for group, version in (*GROUP_VERSIONS, *EXTRA_GROUPS):
+    for group, version in (*catalogue.group_versions, *EXTRA_GROUPS):
         if group:
             groups.setdefault(group, []).append(version)
     return groups
@@ -66,10 +66,10 @@ def _group(group: str, versions: list[str]) -> Json:
     return {"name": group, "versions": [*served], "preferredVersion": served[0]}
 
 
-def resource_list(group: str, version: str) -> Json:
+def resource_list(catalogue: Catalogue, group: str, version: str) -> Json:
     """Return what /api/v1 or /apis/GROUP/VERSION holds."""
     resources: list[JsonValue] = []
-    for kind in _kinds(group, version):
+    for kind in _kinds(catalogue, group, version):
         resources.append(_resource(kind))
         resources.extend(_subresource(kind, name) for name in kind.subresources)
     return {
@@ -80,8 +80,10 @@ def resource_list(group: str, version: str) -> Json:
     }
 
 
-def _kinds(group: str, version: str) -> Iterable[Kind]:
-    return (kind for kind in SERVED if (kind.resource.group, kind.resource.version) == (group, version))
+def _kinds(catalogue: Catalogue, group: str, version: str) -> Iterable[Kind]:
+    return (
+        kind for kind in catalogue.served if (kind.resource.group, kind.resource.version) == (group, version)
+    )
 
 
 def _resource(kind: Kind) -> Json:
@@ -120,25 +122,25 @@ def wants_aggregated(accept: str) -> bool:
     return (first.get("as"), first.get("v")) == ("APIGroupDiscoveryList", "v2")
 
 
-def aggregated(core: bool) -> Json:
+def aggregated(catalogue: Catalogue, core: bool) -> Json:
     """Return the aggregated form of /api (``core``) or /apis."""
-    groups = {"": ["v1"]} if core else _named_groups()
+    groups = {"": ["v1"]} if core else _named_groups(catalogue)
     return {
         "kind": "APIGroupDiscoveryList",
         "apiVersion": "apidiscovery.k8s.io/v2",
         "metadata": {},
-        "items": [_aggregated_group(group, versions) for group, versions in groups.items()],
+        "items": [_aggregated_group(catalogue, group, versions) for group, versions in groups.items()],
     }
 
 
-def _aggregated_group(group: str, versions: list[str]) -> Json:
+def _aggregated_group(catalogue: Catalogue, group: str, versions: list[str]) -> Json:
     metadata: Json = {"name": group} if group else {}
-    served = [_aggregated_version(group, version) for version in versions]
+    served = [_aggregated_version(catalogue, group, version) for version in versions]
     return {"metadata": metadata | {"creationTimestamp": None}, "versions": [*served]}
 
 
-def _aggregated_version(group: str, version: str) -> Json:
-    resources: list[JsonValue] = [_aggregated_resource(kind) for kind in _kinds(group, version)]
+def _aggregated_version(catalogue: Catalogue, group: str, version: str) -> Json:
+    resources: list[JsonValue] = [_aggregated_resource(kind) for kind in _kinds(catalogue, group, version)]
     return {"version": version, "freshness": "Current", "resources": resources}
 
 

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from kubenet.apiserver.cache import Cache
 from kubenet.apiserver.entries import Change, Entry
-from kubenet.apiserver.kinds import BY_KIND, EVENT, NAMESPACE
+from kubenet.apiserver.kinds import EVENT, NAMESPACE
 from kubenet.apiserver.objects import updated_finalizers
 from kubenet.apiserver.ownership import (
     FOREGROUND,
@@ -183,7 +183,7 @@ class GarbageCollector:
             await self._delete(entry, DeleteOptions(propagation=decision.value, uid=entry.meta.uid))
 
     def _state(self, entry: Entry, reference: OwnerReference) -> Owner:
-        kind = BY_KIND.get((reference.api_version, reference.kind))
+        kind = self._cache.catalogue.of_kind(reference.api_version, reference.kind)
         if kind is None:
             return Owner.PRESENT  # a kind that is not served here: not ours to judge
         owner = self._known.by_uid(reference.uid)

@@ -22,9 +22,11 @@ from kubenet.apiserver.authenticator import Authenticator
 from kubenet.apiserver.authorizer import Authorizer
 from kubenet.apiserver.bootstrap import bootstrap, bootstrap_rights
 from kubenet.apiserver.cache import Cache
+from kubenet.apiserver.definitions import Definitions
 from kubenet.apiserver.entries import CacheLimits
 from kubenet.apiserver.garbage import GarbageCollector
 from kubenet.apiserver.gate import Access, Call, Gate
+from kubenet.apiserver.kinds import Catalogue
 from kubenet.apiserver.metrics import TEXT_TYPE
 from kubenet.apiserver.misbehaviour import Misbehaviour, Mischief
 from kubenet.apiserver.openapi import v2_document, v3_document, v3_index
@@ -87,7 +89,8 @@ class ApiServer:
         clock = clock or SystemClock()
         credentials = (access or Access()).credentials
         addresses = ServiceAddresses(self._config.service_cidr)
-        self._cache = Cache(store, self._config.cache)
+        self._catalogue = Catalogue()
+        self._cache = Cache(store, self._config.cache, self._catalogue)
         authenticator = Authenticator(self._cache, credentials, clock)
         authorizer = Authorizer(self._cache)
         reviews = Reviews(self._cache, authorizer, authenticator, clock)
@@ -97,6 +100,7 @@ class ApiServer:
         wanted = self._config.misbehaviour
         self._mischief = Mischief(wanted) if wanted else None
         self._streams = Streams(store, self._cache, self._mischief)
+        self._definitions = Definitions(self._cache, self._writer, clock)
         self._garbage = GarbageCollector(self._cache, self._writer, clock)
         rights = Rights(authorizer, reviews, credentials.signer)
         self._requests = Requests(self._cache, self._writer, self._streams, clock, rights)
@@ -118,7 +122,7 @@ class ApiServer:
         await self._cache.load()
         self._writer.load_addresses()
         retention = run_retention(self._store, self._clock, self._config.retention)
-        work = (self._cache.run(), self._garbage.run(), retention)
+        work = (self._cache.run(), self._garbage.run(), self._definitions.run(), retention)
         self._tasks = [asyncio.create_task(one) for one in work]
         for task in self._tasks:
             task.add_done_callback(self._ended)
@@ -189,7 +193,11 @@ class ApiServer:
     async def _answer(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
         call.user = self._gate.identify(request)
         path = request.rel_url.raw_path.rstrip("/")
-        target = route(path) if path.startswith(("/api/", "/apis/")) and not _is_group(path) else None
+        target = (
+            route(path, self._catalogue)
+            if path.startswith(("/api/", "/apis/")) and not _is_group(path)
+            else None
+        )
         if isinstance(target, Target):
             call.asked = of_target(request.method, target, request.query)
         else:
@@ -201,7 +209,7 @@ class ApiServer:
             if request.method not in ("GET", "HEAD"):
                 raise method_not_allowed()
             if target is not None:
-                return _json(discovery.resource_list(target.group, target.version))
+                return _json(discovery.resource_list(self._catalogue, target.group, target.version))
             return self._fixed_answer(path, request.headers.get("Accept", ""))
 
     async def _carry_out(self, request: web.BaseRequest, target: Target, call: Call) -> web.StreamResponse:
@@ -226,11 +234,11 @@ class ApiServer:
         if path in ("/openid/v1/jwks", "/.well-known/openid-configuration"):
             return self._token_keys(path)
         if path in ("/api", "/apis") and discovery.wants_aggregated(accept):
-            body = codec.encoded(discovery.aggregated(core=path == "/api"))
+            body = codec.encoded(discovery.aggregated(self._catalogue, core=path == "/api"))
             return web.Response(body=body, headers={"Content-Type": discovery.AGGREGATED})
         if path.startswith("/openapi/"):
-            return _openapi(path, accept)
-        return _json(_document(path))
+            return _openapi(self._catalogue, path, accept)
+        return _json(_document(self._catalogue, path))
 
     def _token_keys(self, path: str) -> web.Response:
         """Return what others need to check our tokens. Source: OpenID Connect Discovery 1.0."""
@@ -250,15 +258,15 @@ class ApiServer:
         )
 
 
-def _openapi(path: str, accept: str) -> web.Response:
+def _openapi(catalogue: Catalogue, path: str, accept: str) -> web.Response:
     """Return a document about all kinds, or about those of a group. Raises StatusError (404)."""
     if path == "/openapi/v2" and "proto" in accept:
         return web.Response(body=v2_protobuf(), headers={"Content-Type": OPENAPI_V2})
     if path == "/openapi/v2":
         return _json(v2_document())
     if path == "/openapi/v3":
-        return _json(v3_index())
-    body = v3_document(path.removeprefix("/openapi/v3/"))
+        return _json(v3_index(catalogue))
+    body = v3_document(catalogue, path.removeprefix("/openapi/v3/"))
     if body is None:
         raise no_such_path()
     return web.Response(body=body, content_type=codec.JSON_TYPE)
@@ -269,19 +277,26 @@ def _is_group(path: str) -> bool:
     return path.startswith("/apis/") and path.count("/") == 2
 
 
-def _document(path: str) -> Json:
-    """Return a JSON document that never changes. Raises StatusError (404)."""
+def _document(catalogue: Catalogue, path: str) -> Json:
+    """Return a JSON document about what is served. Raises StatusError (404)."""
     if path == "/version":
         return discovery.version()
     if path == "/api":
         return discovery.api_versions()
     if path == "/apis":
-        return discovery.api_groups()
-    if _is_group(path) and (group := discovery.api_group(path.removeprefix("/apis/"))):
+        return discovery.api_groups(catalogue)
+    if _is_group(path) and (group := discovery.api_group(catalogue, path.removeprefix("/apis/"))):
         return group
     if path == "":
         return {
-            "paths": [*discovery.paths(), *HEALTH_PATHS, "/metrics", "/openapi/v2", "/openapi/v3", "/version"]
+            "paths": [
+                *discovery.paths(catalogue),
+                *HEALTH_PATHS,
+                "/metrics",
+                "/openapi/v2",
+                "/openapi/v3",
+                "/version",
+            ]
         }
     raise no_such_path()
 

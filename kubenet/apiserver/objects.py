@@ -215,9 +215,7 @@ _MISSING = re.compile(r"Object missing required field `(.*)`")
 
 def _shape_trouble(kind: Kind, body: bytes) -> Cause | None:
     """Refuse (400) a field of the wrong type; return the cause if a field is missing that readers need."""
-    if kind.strategy.shape is KubeObject and (
-        trouble := misfit(kind.resource.kind, msgspec.json.decode(body))
-    ):
+    if kind.strategy.shape is KubeObject and (trouble := misfit(kind.message, msgspec.json.decode(body))):
         name = kind.resource.kind
         version = kind.resource.version
         raise bad_request(f'{name} in version "{version}" cannot be handled as a {name}: json: {trouble}')

@@ -6,16 +6,18 @@ take a dry run or check fields. Descriptions are left out: the table has none.
 Source: OpenAPI Specification 3.0.3 and 2.0; Kubernetes documentation, "The Kubernetes API", "OpenAPI".
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from hashlib import sha256
 
 import msgspec
 
 from kubenet.apiserver.discovery import paths
-from kubenet.apiserver.kinds import SERVED
+from kubenet.apiserver.kinds import SERVED, Catalogue
+from kubenet.apiserver.registry.custom import CustomResource
 from kubenet.apiserver.schema.types import ATOMIC, LEAVES, Field, Shape, message
 from kubenet.apiserver.strategy import Kind
+from kubenet.apiserver.tree import copied_table, ensure_table
 from kubenet.model.objects import Json, JsonValue
 
 TITLE: Json = {"title": "Kubernetes", "version": "v1.33.0+kubenet"}
@@ -47,26 +49,39 @@ _VERBS = {
 }
 
 
-def v3_index() -> Json:
+def v3_index(catalogue: Catalogue) -> Json:
     """Return what /openapi/v3 holds: where the document of each group is."""
     found: Json = {}
-    for path in paths():
+    for path in paths(catalogue):
         group = path.removeprefix("/")
-        body = v3_document(group)
+        body = v3_document(catalogue, group)
         if body is not None:
             found[group] = {"serverRelativeURL": f"/openapi/v3/{group}?hash={sha256(body).hexdigest()[:32]}"}
     return {"paths": found}
 
 
-@cache
-def v3_document(group: str) -> bytes | None:
+def v3_document(catalogue: Catalogue, group: str) -> bytes | None:
     """Return the document of ``api/v1`` or ``apis/GROUP/VERSION``, or None."""
-    kinds = [kind for kind in SERVED if _place(kind) == group]
-    if not kinds:
-        return None
+    kinds = [kind for kind in catalogue.served if _place(kind) == group]
+    if any(kind.custom for kind in kinds):
+        return _document(kinds)
+    return _built_in_document(group) if kinds else None
+
+
+@cache
+def _built_in_document(group: str) -> bytes:
+    return _document([kind for kind in SERVED if _place(kind) == group])
+
+
+def _document(kinds: Sequence[Kind]) -> bytes:
     reference = "#/components/schemas/"
-    schemas = {_name(name): _schema(name, reference, v3=True) for name in _reached(kinds)}
+    built_in = [kind for kind in kinds if not kind.custom]
+    schemas = {_name(name): _schema(name, reference, v3=True) for name in _reached(built_in)}
+    schemas |= {_name(name): _schema(name, reference, v3=True) for name in ("ObjectMeta", "OwnerReference")}
+    schemas |= {_name(name): _schema(name, reference, v3=True) for name in ("ManagedFieldsEntry",)}
     for kind in kinds:
+        if kind.custom:
+            schemas[_name(kind.resource.kind)] = _custom_schema(kind, reference)
         _mark(schemas[_name(kind.resource.kind)], kind)
     document: Json = {
         "openapi": "3.0.0",
@@ -89,6 +104,15 @@ def v2_document() -> Json:
         "paths": dict(_paths(SERVED, v3=False)),
         "definitions": dict(schemas),
     }
+
+
+def _custom_schema(kind: Kind, reference: str) -> Json:
+    """Return the schema of a definition, with the metadata that every object has."""
+    schema = copied_table(kind.resource.schema) if isinstance(kind.resource, CustomResource) else {}
+    ensure_table(schema, "properties")["metadata"] = {
+        "allOf": [{"$ref": f"{reference}{_name('ObjectMeta')}"}]
+    }
+    return schema
 
 
 def _place(kind: Kind) -> str:

@@ -109,7 +109,9 @@ class Requests:
         body = sent.body
         if request.method == "DELETE":
             return await self._delete(request.query, target, view, _delete_body(body, content_type))
-        fields = FieldCheck(target.body_kind, query.field_validation(request.method, request.query))
+        fields = FieldCheck(
+            target.kind, target.body_kind, query.field_validation(request.method, request.query)
+        )
         options = _options(request, target)
         if content_type == codec.APPLY_PATCH and request.method == "PATCH":
             response = await self._apply(request, target, view, (sent, fields))

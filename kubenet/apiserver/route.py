@@ -6,7 +6,7 @@ Source: Kubernetes API concepts, "Resource URIs".
 from dataclasses import dataclass
 from urllib.parse import unquote
 
-from kubenet.apiserver.kinds import BY_PATH, GROUP_VERSIONS, NAMESPACE, POD
+from kubenet.apiserver.kinds import BUILT_IN, NAMESPACE, POD, Catalogue
 from kubenet.apiserver.status import bad_request, method_not_allowed, no_such_path
 from kubenet.apiserver.strategy import Kind
 
@@ -34,8 +34,8 @@ class Target:
 
     @property
     def body_kind(self) -> str:
-        """The kind of the object that a request's body is."""
-        return _BODY_KINDS.get(self.subresource, self.kind.resource.kind)
+        """What the table of messages calls the object that a request's body is."""
+        return _BODY_KINDS.get(self.subresource, self.kind.message)
 
     def check_method(self, method: str) -> None:
         """Refuse a method that this target does not know. Raises StatusError (405)."""
@@ -60,7 +60,7 @@ class GroupVersion:
     version: str
 
 
-def route(raw_path: str) -> Target | GroupVersion:
+def route(raw_path: str, catalogue: Catalogue = BUILT_IN) -> Target | GroupVersion:
     """Return the meaning of a percent-encoded path below /api or /apis. Raises StatusError (400, 404)."""
     parts = [unquote(part) for part in raw_path.strip("/").split("/")]
     if parts[0] == "api" and len(parts) >= 2:
@@ -69,13 +69,13 @@ def route(raw_path: str) -> Target | GroupVersion:
         group, version, rest = parts[1], parts[2], parts[3:]
     else:
         raise no_such_path()
-    if (group, version) not in GROUP_VERSIONS and not _only_subresources(group, version):
+    if (group, version) not in catalogue.group_versions and not _only_subresources(group, version):
         raise no_such_path()
     if not rest:
         return GroupVersion(group, version)
     for part in rest:
         _check_segment(part)
-    return _target(group, version, rest)
+    return _target(catalogue, (group, version), rest)
 
 
 def _only_subresources(group: str, version: str) -> bool:
@@ -89,13 +89,13 @@ def _check_segment(part: str) -> None:
         )
 
 
-def _target(group: str, version: str, rest: list[str]) -> Target:
-    namespace = ""
+def _target(catalogue: Catalogue, place: tuple[str, str], rest: list[str]) -> Target:
+    (group, version), namespace = place, ""
     if rest[0] == "namespaces" and len(rest) >= 3 and rest[2] not in NAMESPACE.subresources:
         namespace, rest = rest[1], rest[2:]
     if (group, rest) == ("", ["bindings"]) and namespace:
         return Target(POD, namespace, subresource="binding")  # the pod's name is in the body
-    kind = BY_PATH.get((group, version, rest[0]))
+    kind = catalogue.at(group, version, rest[0])
     if kind is None or len(rest) > 3 or (namespace and not kind.resource.namespaced):
         raise no_such_path()
     name, subresource = (*rest[1:], "", "")[:2]

@@ -65,6 +65,11 @@ class Strategy:
         del new, old
         yield from ()
 
+    def unknown(self, value: Json) -> list[str]:
+        """Return the fields of ``value`` that a custom kind does not have."""
+        del value
+        return []
+
     def grace_s(self, old: Json, asked_s: int | None) -> int:
         """Return how many seconds this object stays after a delete; 0 removes it at once."""
         del old, asked_s
@@ -86,6 +91,7 @@ class Kind:
     name_rule: NameRule = dns_subdomain
     field_labels: Mapping[str, FieldLabel] = field(default_factory=lambda: METADATA_FIELDS)
     verbs: tuple[str, ...] = VERBS
+    custom: bool = False  # defined by an object of the API, not by the table
     kept: bool = True  # otherwise it is a question: answered and forgotten
 
     @property
@@ -93,9 +99,19 @@ class Kind:
         return self.resource.plural
 
     @property
+    def directory(self) -> str:
+        """What tells the kind from all others: the plural, with the group if the kind is a custom one."""
+        return self.resource.group_resource if self.custom else self.resource.plural
+
+    @property
+    def message(self) -> str:
+        """What the table of messages calls the kind."""
+        return "CustomObject" if self.custom else self.resource.kind
+
+    @property
     def prefix(self) -> str:
         """Where all objects of this kind are kept."""
-        return f"/registry/{self.plural}/"
+        return f"/registry/{self.directory}/"
 
     def key(self, namespace: str, name: str) -> str:
         """Return where one object is kept."""

@@ -6,7 +6,7 @@ All watchers of the same form share the encoded lines.
 
 import asyncio
 import random
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 
@@ -92,12 +92,12 @@ class Streams:
         self._mischief = mischief
         self._store = store
         self._cache = cache
-        self._taps: dict[str, list[Tap]] = {plural: [] for plural in cache.shelves}
+        self._taps: defaultdict[str, list[Tap]] = defaultdict(list)  # by the kind's directory
         self._stopped = False
         cache.listen(self._on_change, self._on_reload)
 
     def _on_change(self, change: Change) -> None:
-        for tap in self._taps[change.after.kind.plural]:
+        for tap in self._taps[change.after.kind.directory]:
             tap.push(change)
 
     def _on_reload(self) -> None:
@@ -130,7 +130,7 @@ class Streams:
         await response.prepare(request)
         await response.write(b"")
         tap = Tap(query, view, request.transport)
-        taps = self._taps[shelf.kind.plural]
+        taps = self._taps[shelf.kind.directory]
         try:
             async with aclosing(self._chunks(shelf, query, view, tap)) as chunks:
                 async for chunk in chunks:
@@ -200,7 +200,7 @@ class Streams:
         self, shelf: Shelf, query: WatchQuery, view: View, tap: Tap
     ) -> AsyncGenerator[bytes, None]:
         """Yield the present objects, or what happened since the revision asked for; then the tap is open."""
-        taps = self._taps[shelf.kind.plural]
+        taps = self._taps[shelf.kind.directory]
         if query.revision is None:
             taps.append(tap)
             revision = self._cache.revision

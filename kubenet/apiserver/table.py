@@ -2,6 +2,7 @@
 
 from kubenet.apiserver.printers import batch, others, pods, policies, services, workloads
 from kubenet.apiserver.printers.base import Printer
+from kubenet.apiserver.registry.custom import CustomResource
 from kubenet.model.resources import Resource
 
 _PRINTERS: dict[str, Printer] = {
@@ -18,6 +19,7 @@ _PRINTERS: dict[str, Printer] = {
     "secrets": others.SECRETS,
     "serviceaccounts": others.SERVICE_ACCOUNTS,
     "services": services.SERVICES,
+    "customresourcedefinitions": policies.CREATED,
     **batch.PRINTERS,
     **policies.PRINTERS,
 }
@@ -25,4 +27,6 @@ _PRINTERS: dict[str, Printer] = {
 
 def printer(resource: Resource) -> Printer:
     """Return how a kind is shown as a row; name and age if nothing more is known of it."""
+    if isinstance(resource, CustomResource):
+        return resource.printer or others.PLAIN
     return _PRINTERS.get(resource.plural, others.PLAIN)

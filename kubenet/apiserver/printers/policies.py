@@ -196,14 +196,14 @@ def _printer(names: str, cells: Cells, wide: str = "", numbers: str = "") -> Pri
 
 
 _BINDINGS = _printer("Name|Role|Age", _binding, "Users|Groups|ServiceAccounts")
-_ROLES = _printer("Name|Created At", _created)
+CREATED = _printer("Name|Created At", _created)
 _VOLUMES = (
     "Name|Capacity|Access Modes|Reclaim Policy|Status|Claim|StorageClass|VolumeAttributesClass|Reason|Age"
 )
 _CLAIMS = "Name|Status|Volume|Capacity|Access Modes|StorageClass|VolumeAttributesClass|Age"
 PRINTERS = {
-    "clusterroles": _ROLES,
-    "roles": _ROLES,
+    "clusterroles": CREATED,
+    "roles": CREATED,
     "clusterrolebindings": _BINDINGS,
     "rolebindings": _BINDINGS,
     "limitranges": _printer("Name|Created At", _created),

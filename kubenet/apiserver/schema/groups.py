@@ -8,6 +8,25 @@ coordination/v1, autoscaling/v1 and policy/v1.
 
 MESSAGES = """
 Condition: type=1 status=2 observedGeneration:int=3 lastTransitionTime:Time=4 reason=5 message=6
+CustomObject: metadata:ObjectMeta=1
+CustomResourceColumnDefinition: name=1 type=2 format=3 description=4 priority:int=5 jsonPath=6
+CustomResourceConversion: strategy=1 webhook:RawExtension=2
+CustomResourceDefinition: metadata:ObjectMeta=1 spec:CustomResourceDefinitionSpec=2
+  status:CustomResourceDefinitionStatus=3
+CustomResourceDefinitionCondition: type=1 status=2 lastTransitionTime:Time=3 reason=4 message=5
+CustomResourceDefinitionNames: plural=1 singular=2 shortNames:[string]=3 kind=4 listKind=5
+  categories:[string]=6
+CustomResourceDefinitionSpec: group=1 names:CustomResourceDefinitionNames=3 scope=4
+  versions:[CustomResourceDefinitionVersion]=7 conversion:CustomResourceConversion=9
+  preserveUnknownFields:bool=10
+CustomResourceDefinitionStatus: conditions:[CustomResourceDefinitionCondition|type]=1
+  acceptedNames:CustomResourceDefinitionNames=2 storedVersions:[string]=3
+CustomResourceDefinitionVersion: name=1 served:bool!=2 storage:bool!=3 schema:CustomResourceValidation=4
+  subresources:CustomResourceSubresources=5 additionalPrinterColumns:[CustomResourceColumnDefinition]=6
+  deprecated:bool=7 deprecationWarning:string!=8 selectableFields:[SelectableField]=9
+CustomResourceSubresourceScale: specReplicasPath=1 statusReplicasPath=2 labelSelectorPath:string!=3
+CustomResourceSubresources: status:RawExtension=1 scale:CustomResourceSubresourceScale=2
+CustomResourceValidation: openAPIV3Schema:RawExtension=1
 DeleteOptions: gracePeriodSeconds:int!=1 preconditions:Preconditions=2 orphanDependents:bool!=3
   propagationPolicy=4 dryRun:[string]=5 ignoreStoreReadErrorWithClusterBreakingPotential:bool!=6
 Deployment: metadata:ObjectMeta=1 spec:DeploymentSpec=2 status:DeploymentStatus=3
@@ -49,5 +68,6 @@ RollingUpdateDeployment: maxUnavailable:IntOrString=1 maxSurge:IntOrString=2
 Scale: metadata:ObjectMeta=1 spec:ScaleSpec=2 status:ScaleStatus=3
 ScaleSpec: replicas:int=1
 ScaleStatus: replicas:int!=1 selector=2
+SelectableField: jsonPath=1
 discovery.EndpointPort: name:string!=1 protocol=2 port:int!=3 appProtocol=4
 """

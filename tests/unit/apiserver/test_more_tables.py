@@ -63,6 +63,7 @@ ROWS: dict[str, tuple[Any, list[object]]] = {
         },
         ["x", "daemonset.apps/d", 4, AGE],
     ),
+    "customresourcedefinitions": ({}, ["x", "2026-01-02T03:03:35Z"]),
     "clusterroles": ({}, ["x", "2026-01-02T03:03:35Z"]),
     "roles": ({}, ["x", "2026-01-02T03:03:35Z"]),
     "limitranges": ({}, ["x", "2026-01-02T03:03:35Z"]),

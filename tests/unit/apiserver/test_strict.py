@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubenet.apiserver.fieldcheck import WARNINGS_MOST, FieldCheck
+from kubenet.apiserver.kinds import BY_PLURAL, POD
 from kubenet.apiserver.query import FieldValidation, field_validation
 from kubenet.apiserver.schema.strict import COMPLAINTS_MOST, complaints, members_of, warning
 from kubenet.apiserver.status import StatusError
@@ -77,13 +78,13 @@ def test_B2_9_a_warning_is_one_line() -> None:
     assert warning('unknown field "a"') == '299 - "unknown field \\"a\\""'
     assert warning("a\r\nSet-Cookie: b\\") == '299 - "a  Set-Cookie: b\\\\"'
     assert len(warning("x" * 10_000)) < 300
-    check = FieldCheck("Pod", FieldValidation.WARN)
+    check = FieldCheck(POD, "Pod", FieldValidation.WARN)
     check.check_body({f"x{index}": 1 for index in range(1000)}, b"", "application/yaml")
     assert len(check.warnings) == WARNINGS_MOST
 
 
 def test_B2_9_a_patch_answers_only_for_what_it_brings() -> None:
-    check = FieldCheck("ConfigMap", FieldValidation.STRICT)
+    check = FieldCheck(BY_PLURAL["configmaps"], "ConfigMap", FieldValidation.STRICT)
     check.check_patched({"old": 1, "data": {}}, {"old": 1}, b"{}")
     assert check.warnings == []
     with pytest.raises(StatusError, match='unknown field "new"') as refused:
