@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from cni.gc import GRACE_NS
 from ipam.record import Phase
 from kubenet.cli.main import cli
 from kubenet.kernel.netns import unpin
+from kubenet.node.cni_runtime import load_network
 from tests.netns.cni.conftest import Answer, LabNode, NodeMaker, Pin
 
 pytestmark = pytest.mark.netns
@@ -129,3 +131,22 @@ def test_N10_gc_prints_and_lets_go_what_is_provably_dead(node: LabNode, pin: Pin
 def test_without_an_agent_gc_says_so(node: LabNode) -> None:
     node.stop()
     assert "no agent answers" in str(ipam(node, "gc").exception)
+
+
+def test_D3_the_installed_list_has_one_plugin_so_no_other_can_stop_its_del(node: LabNode) -> None:
+    (plugin,) = load_network(node.config.conf_dir).conf.plugins
+    assert plugin["type"] == "kubenet"
+
+
+def test_D3_what_a_chain_of_others_never_deletes_is_let_go_once_the_pod_is_gone(
+    node: LabNode, pin: Pin
+) -> None:
+    """libcni stops a DEL at the first plugin that fails; those before it in the list hear of nothing."""
+    assert add(node, pin, "c1").code == 0
+    (record,) = node.attached()
+    unpin(Path(record.netns))
+    while record.host_ifname in node.links():
+        time.sleep(0.01)
+    assert node.agent is not None
+    node.agent.attachments.sweep(record.created_ns + 2 * GRACE_NS)
+    assert node.nothing_left()
