@@ -17,12 +17,23 @@ from typing import NamedTuple, Self
 from kubenet.errors import KubenetError
 from kubenet.kernel import nft_trace as nt
 from kubenet.kernel import uapi
-from kubenet.kernel.netlink import Message, Request, acknowledged, attribute, pack, refusal, u32, unpack
+from kubenet.kernel.netlink import (
+    Message,
+    Request,
+    acknowledged,
+    attribute,
+    attributes,
+    pack,
+    refusal,
+    u32,
+    unpack,
+)
 from kubenet.kernel.netns import NetNs
 from kubenet.kernel.nft_uapi import NETLINK_NETFILTER
 from kubenet.kernel.nlsocket import LARGEST_DATAGRAM_BYTES, NetlinkSocket, open_socket
 
 _NETLINK_LISTEN_ALL_NSID = 8  # linux/netlink.h
+_RTM_GETNSID = 90  # linux/rtnetlink.h
 _SO_RCVBUFFORCE = 33  # asm-generic/socket.h
 _QUEUE_BYTES = 32 << 20
 _NSID = struct.Struct("=i")
@@ -92,6 +103,14 @@ class Hub:
 def _number(netns: NetNs, place: int) -> Request:
     body = b"\0\0\0\0" + u32(uapi.NETNSA_FD, netns.fd) + attribute(uapi.NETNSA_NSID, _NSID.pack(place))
     return Request(uapi.RTM_NEWNSID, 0, body, f"number {netns!r}")
+
+
+def is_linked(routing: NetlinkSocket, other: NetNs) -> bool:
+    """Whether the namespace of ``routing`` has a number for another: one end of a cable is in each."""
+    body = b"\0\0\0\0" + u32(uapi.NETNSA_FD, other.fd)
+    told = routing.ask(Request(_RTM_GETNSID, 0, body, f"number of {other!r}"), whole=False)
+    numbers = (_NSID.unpack(attributes(m.body, 4).get(uapi.NETNSA_NSID, _NSID.pack(-1)))[0] for m in told)
+    return any(number >= 0 for number in numbers)
 
 
 class TraceTable:

@@ -128,3 +128,19 @@ def test_the_doctor_tries_everything() -> None:
     assert works["veth"]
     assert works["BTF and BPF tracepoints"]
     assert "netem" in works
+
+
+def test_the_same_on_one_node_that_knows_nothing_of_labs(name: str, tmp_path: Path) -> None:
+    said = kubenet("lab", "kubeconfig", "--name", name).stdout
+    config = tmp_path / "kubeconfig"
+    config.write_text(re.sub(r"server: .*", "server: http://172.30.255.254:6443", said))
+    inside = ("lab", "exec", "--name", name, "node-1", "--", sys.executable, "-m", "kubenet")
+    options = ("--node", "--kubeconfig", str(config))
+    checked = kubenet(*inside, "check", *options, "cni", "overlay", "proxy")
+    assert "no findings" in checked.stdout
+    status = json.loads(kubenet("lab", "status", "--name", name, "-o", "json").stdout)
+    here = [pod["pod"] for pod in status["pods"] if pod["node"] == "node-1"]
+    assert f"{len(here)} pods: address" in checked.stdout
+    told = kubenet(*inside, "trace", *options, here[0], "svc/web").stdout
+    assert "«service demo/web:http»" in told
+    assert "result  connected" in told
