@@ -36,6 +36,7 @@ from dns.respond import Forwarding
 from dns.settings import Block, Kubernetes
 from dns.site import Site
 from dns.transports import Reply
+from dns.watched import read_zone_files
 from dns.worker import ServerLink
 from dns.workers import Hub, Workers
 from kubenet import __version__
@@ -183,8 +184,13 @@ class CorefileServer:
         return True
 
     async def _take(self, blocks: tuple[Block, ...], wait: "Wait") -> None:
+        zones = await asyncio.to_thread(read_zone_files, blocks)  # beside the loop: they may be big
         clusters = await self._follow(blocks, wait)
-        live = Live(blocks, clusters, self._sockets.open)
+        try:
+            live = Live(blocks, clusters, self._sockets.open, zones)
+        except BaseException:
+            self._forget_clusters(self.live.blocks if self.live else ())
+            raise
         try:
             prepared = await self._front.prepare(live)
         except BaseException:

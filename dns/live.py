@@ -32,7 +32,7 @@ from dns.streams import SocketFactory, StreamConfig, client_context
 from dns.tally import WAYS
 from dns.transports import Reply
 from dns.upstream import UpstreamSockets
-from dns.watched import WatchedFiles, host_lines, lines_of
+from dns.watched import WatchedFiles, ZoneFiles, host_lines, lines_of
 from dns.wire import HEADER_BYTES, RD, Query, Question, Rcode, RType
 from dns.zone import PodsMode
 from kubenet.errors import InvalidInput
@@ -57,14 +57,20 @@ class Waiter:
 class LivePart:
     """One server block, with what of it is no pure function."""
 
-    def __init__(self, block: Block, cluster: ClusterNames | None, open_socket: SocketFactory) -> None:
+    def __init__(
+        self,
+        block: Block,
+        cluster: ClusterNames | None,
+        open_socket: SocketFactory,
+        zones: ZoneFiles,
+    ) -> None:
         zone = cluster.feed.zone if cluster else None
         self.cluster = cluster
         hosts = host_lines(block.hosts) if block.hosts else ()
         self.part = Part(block, zone, any_of, hosts, socket.gethostname())
         self.part.observe = self._observe if block.logs else None
         self._errors = ErrorLines(block.consolidations)
-        self.watched = WatchedFiles(self.part)
+        self.watched = WatchedFiles(self.part, zones)
         self.cache = ReplyCache(block.cache) if block.cache else None
         self._loop = asyncio.get_running_loop()
         self.forwarders: list[Forwarder[Waiter]] = []
@@ -211,10 +217,11 @@ class Live:
         blocks: Sequence[Block],
         clusters: Mapping[Kubernetes, ClusterNames],
         open_socket: SocketFactory,
+        zones: ZoneFiles,
     ) -> None:
         self.blocks = tuple(blocks)
         self.parts = [
-            LivePart(block, clusters[block.kubernetes] if block.kubernetes else None, open_socket)
+            LivePart(block, clusters[block.kubernetes] if block.kubernetes else None, open_socket, zones)
             for block in blocks
         ]
         self._by_part = {id(each.part): each for each in self.parts}

@@ -9,8 +9,8 @@ from dns.plugins.values import TlsFiles
 from kubenet.errors import InvalidInput
 
 HANDSHAKE_S = 5.0  # for a client that opens a connection and says nothing
+# "request" asks for a certificate and believes any: that is to ask for none.
 _VERIFY = {
-    "request": ssl.CERT_OPTIONAL,
     "require": ssl.CERT_REQUIRED,
     "verify_if_given": ssl.CERT_OPTIONAL,
     "require_and_verify": ssl.CERT_REQUIRED,

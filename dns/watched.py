@@ -8,15 +8,16 @@ Source: manual pages of these plugins of CoreDNS.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import TypeAlias
 
 from dns import names
 from dns.names import WireName
 from dns.plugins.files import FilePlugin, origin_of
 from dns.plugins.shapes import search_path
 from dns.plugins.values import ZoneDirectory, ZoneFile
-from dns.settings import Hosts
+from dns.settings import Block, Hosts
 from dns.site import Part
 from dns.zonefile import FileZone, read_zone
 from kubenet.errors import InvalidInput, KubenetError
@@ -42,21 +43,37 @@ def host_lines(hosts: Hosts, *, quietly: bool = False) -> list[str]:
         return []
 
 
-class WatchedFiles:
-    """The files of one server block. Raises InvalidInput when made, for a file that is wrong."""
+Zones: TypeAlias = dict[WireName, FileZone]
+ZoneFiles: TypeAlias = Mapping[ZoneFile | ZoneDirectory, Zones]
 
-    def __init__(self, part: Part) -> None:
+
+def read_zone_files(blocks: Iterable[Block]) -> ZoneFiles:
+    """Return what all files of ``file`` and ``auto`` hold. Blocks. Raises InvalidInput."""
+    found: dict[ZoneFile | ZoneDirectory, Zones] = {}
+    for block in blocks:
+        found |= {config: read_file(config) for config in block.files}
+        found |= {directory: read_directory(directory) for directory in block.directories}
+    return found
+
+
+class WatchedFiles:
+    """The files of one server block; ``zones`` is what they held when the configuration was read.
+
+    Raises InvalidInput for a resolv.conf that is wrong.
+    """
+
+    def __init__(self, part: Part, zones: ZoneFiles) -> None:
         self._part = part
         self._tasks: list[asyncio.Task[None]] = []
-        self._of_directory: dict[ZoneDirectory, dict[WireName, FileZone]] = {}
+        self._of_directory: dict[ZoneDirectory, Zones] = {}
         block = part.block
         if block.autopath and block.autopath.resolv_conf:
             part.search_path = search_path(lines_of(block.autopath.resolv_conf))
         if part.files:
             for config in block.files:
-                take_zones(part.files, config, read_file(config))
+                take_zones(part.files, config, zones[config])
             for directory in block.directories:
-                self._of_directory[directory] = read_directory(directory)
+                self._of_directory[directory] = zones[directory]
                 part.files.zones.update(self._of_directory[directory])
 
     def start(self) -> None:

@@ -133,7 +133,7 @@ def read_tls(block: Block, directive: Directive) -> Block:
         if client_auth not in _CLIENT_AUTH:
             raise option.wrong(f"{client_auth!r} is not one of {', '.join(_CLIENT_AUTH)}")
     cert, key, *ca = directive.args
-    if client_auth in ("verify_if_given", "require_and_verify") and not ca:
+    if client_auth in ("require", "verify_if_given", "require_and_verify") and not ca:
         raise directive.wrong(f"client_auth {client_auth} needs the file of an authority")
     return replace(block, tls=TlsFiles(cert, key, "".join(ca), client_auth))
 

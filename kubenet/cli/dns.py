@@ -275,10 +275,11 @@ def explain(
 
 
 def _read_files(site: "Site") -> None:
-    from dns.watched import WatchedFiles, host_lines
+    from dns.watched import WatchedFiles, host_lines, read_zone_files
 
+    zones = read_zone_files(part.block for part in site.parts)
     for part in site.parts:
-        WatchedFiles(part)
+        WatchedFiles(part, zones)
         if part.hosts:
             part.hosts.renew(host_lines(part.hosts.config))
 

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from dns.daemon import CorefileServer
+from dns.framing import framed
 from kubenet.errors import InvalidInput
 from kubenet.kernel import run
 from tests.netns.dns.test_daemon import cluster, serving, until_ready
-from tests.netns.dns.world import CLIENT, PATIENCE_S, SERVER, WEB, ZONE, World, ask, on
+from tests.netns.dns.world import CLIENT, PATIENCE_S, SERVER, WEB, ZONE, World, ask, on, stream
+from tests.unit.dns.world import query
 
 pytestmark = pytest.mark.netns
 
@@ -166,6 +168,26 @@ def test_A18_a_big_zone_goes_over_many_messages(world: World, tmp_path: Path) ->
     async def case() -> None:
         async with with_files(world, tmp_path, f"file {path} example.org", "transfer {\n to *\n}"):
             assert len(await dig(world, "example.org", "AXFR")) == 5000 + 6
+
+    on(case)
+
+
+def test_A18_a_client_that_reads_slowly_gets_all_of_a_zone(world: World, tmp_path: Path) -> None:
+    path = tmp_path / "db.example.org"
+    hosts = 30_000
+    lines = (f"host-{number} TXT {'x' * 80}\n" for number in range(hosts))
+    path.write_text(ZONE_FILE.format(serial=1, address="192.0.2.3") + "".join(lines))
+
+    async def case() -> None:
+        async with with_files(world, tmp_path, f"file {path} example.org", "transfer {\n to *\n}"):
+            async with stream(world) as connection:
+                await connection.send(framed(query("example.org", 252)))
+                await asyncio.sleep(0.5)  # the server has filled what buffers there are, and waits
+                records = 0
+                while records < hosts + 6:
+                    for message in await connection.messages(1):
+                        records += int.from_bytes(message[6:8], "big")
+            assert records == hosts + 6
 
     on(case)
 

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import socket
 import ssl
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -187,6 +188,34 @@ def test_D3_a_handshake_that_never_ends_holds_nobody_up(world: World, tmp_path: 
         finally:
             for each in silent:
                 each.close()
+            await server.close()
+
+    on(case)
+
+
+def test_a_client_without_a_certificate_is_turned_away_where_one_is_wanted(
+    world: World, tmp_path: Path
+) -> None:
+    cert, key = certificate(tmp_path)
+    own, own_key = certificate(tmp_path, "client.test")
+    wanted = f"tls {cert} {key} {own} {{\n client_auth require_and_verify\n }}"
+    (tmp_path / "Corefile").write_text(corefile(cert, key).replace(f"tls {cert} {key}", wanted))
+
+    async def case() -> None:
+        server = CorefileServer(ServeConfig(tmp_path / "Corefile", netns=world.server))
+        try:
+            async with cluster(world):
+                await server.start()
+                await until_ready(world)
+                reply = b""
+                with suppress(OSError):  # TLS 1.3 tells a client only after it has spoken
+                    reply = await over_tls(world, cert, 853, framed(query(WEB)), proto="dot")
+                assert reply == b""
+                dig = ["dig", "+tls", f"+tls-ca={cert}", f"+tls-certfile={own}", f"+tls-keyfile={own_key}"]
+                words = [*dig, "+tls-hostname=dns.test", "+short", f"@{SERVER}", WEB]
+                done = await asyncio.to_thread(run.run, words, netns=world.client)
+                assert done.stdout == b"10.96.1.1\n"
+        finally:
             await server.close()
 
     on(case)
