@@ -158,7 +158,13 @@ _OUR_OWN = (
         "count_connections",
         "Count connections by Service and endpoint, for /metrics; nftables mode only.",
     ),
-    Option("", "balance", read_balance, "balance", "random or round-robin, for Services that do not say."),
+    Option(
+        "",
+        "balance",
+        read_balance,
+        "balance",
+        "random, round-robin or consistent-hash, for Services that do not say.",
+    ),
 )
 
 _IDLE = (

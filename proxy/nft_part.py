@@ -8,7 +8,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
 
@@ -37,6 +37,7 @@ from kubenet.model.nft import (
     Verdict,
 )
 from proxy import nft_names as n
+from proxy.maglev import size_for, table
 from proxy.nft_seats import TakenSeats, seat_key, seated
 from proxy.policy import Refusal, ServingPort
 from proxy.ports import Balance, Endpoint, IPAddress, IPNetwork, NodeNetwork, ServicePort, TrafficPolicy
@@ -96,7 +97,10 @@ def part_of(serving: ServingPort, network: NodeNetwork, taken: TakenSeats = NO_S
     port = serving.port
     key = service_key(port)
     cluster, local = tuple(map(_packed, serving.cluster)), tuple(map(_packed, serving.local))
-    seats = TakenSeats(seated(cluster, taken.cluster), seated(local, taken.local))
+    if port.balance is Balance.CONSISTENT_HASH:  # the number of a seat is what a client's hash leads to
+        seats = TakenSeats(table(cluster), table(local))
+    else:
+        seats = TakenSeats(seated(cluster, taken.cluster), seated(local, taken.local))
     part = Part(seats, seats.cluster != cluster or seats.local != local)
     _seats(part, port, key)
     part.elements.append((n.SERVICES, key, _internal_way(part, serving, network)))
@@ -191,33 +195,40 @@ def _pick(part: Part, serving: ServingPort, entry: str, pool: TrafficPolicy) -> 
     if _in_turn(port):
         name = turn_chain(port, pool)
         seats = seats_of(port)
-        part.chains[name] = _choosing(Always(service_key(port)), seats, pool, count, port.affinity_s)
+        first = n.LOCAL_SEATS if pool is _LOCAL else 0
+        by = Always(service_key(port))
+        choose = Choose(by, seats, count, first, in_turn=True, told_again=bool(port.affinity_s))
+        part.chains[name] = _choosing(choose, pool, port.affinity_s)
         return name
     stay = f"-stay-{port.affinity_s}s" if port.affinity_s else ""
-    name = f"pick-{entry}-{pool.value.lower()}-{count}{stay}"
-    part.chains[name] = _shared_choosing(entry, pool, count, port.affinity_s)
+    hashed = port.balance is Balance.CONSISTENT_HASH
+    if hashed:
+        count = size_for(len(set(serving.pool(pool))))
+    name = f"pick-{entry}-{pool.value.lower()}-{'hash-' if hashed else ''}{count}{stay}"
+    part.chains[name] = _shared_choosing(entry, pool, count, port.affinity_s, hashed)
     return name
 
 
 @lru_cache(maxsize=4096)
-def _shared_choosing(entry: str, pool: TrafficPolicy, count: int, affinity_s: int) -> Chain:
+def _shared_choosing(entry: str, pool: TrafficPolicy, count: int, affinity_s: int, hashed: bool) -> Chain:
     seats = n.STAY_ENDPOINTS if affinity_s else n.ENDPOINTS
-    return _choosing(_BY[entry], seats, pool, count, affinity_s)
-
-
-def _choosing(by: By, seats: str, pool: TrafficPolicy, count: int, affinity_s: int) -> Chain:
     first = n.LOCAL_SEATS if pool is _LOCAL else 0
-    in_turn = isinstance(by, Always)
-    choose: Rule = (Choose(by, seats, count, first, in_turn, told_again=bool(affinity_s)),)
+    choose = Choose(_BY[entry], seats, count, first, hashed=hashed, told_again=bool(affinity_s))
+    return _choosing(choose, pool, affinity_s)
+
+
+def _choosing(sentence: Choose, pool: TrafficPolicy, affinity_s: int) -> Chain:
+    choose: Rule = (sentence,)
     if not affinity_s:
         return Chain((choose,))
+    by = sentence.by
     stay = Stay(n.AFFINITY, affinity_s)
     members = n.LOCAL_MEMBERS if pool is _LOCAL else n.MEMBERS
     return Chain(
         (
             (Resume(by, members, stay),),
             (Forget(by, stay),),
-            (Choose(by, seats, count, first, in_turn, told_again=True, stay=stay),),
+            (replace(sentence, stay=stay),),
             choose,  # when there is no room to remember one more client
         )
     )

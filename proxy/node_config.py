@@ -126,4 +126,5 @@ def locality_of(config: ProxyConfig, node: Node | None) -> Locality:
 def track_rules(config: ProxyConfig, network: NodeNetwork) -> TrackRules:
     """Return what holds for the whole cluster, in one family."""
     outside = ExternalRules(config.external_ips, config.load_balancer_ips, config.reserved)
-    return TrackRules(network.family, config.default_balance, config.service_cidrs, outside)
+    hashes = config.mode is ProxyMode.NFTABLES
+    return TrackRules(network.family, config.default_balance, config.service_cidrs, outside, hashes)

@@ -30,6 +30,7 @@ class Balance(Enum):
 
     RANDOM = "random"
     ROUND_ROBIN = "round-robin"
+    CONSISTENT_HASH = "consistent-hash"  # by the client's address; nftables only
 
 
 class TrafficPolicy(Enum):

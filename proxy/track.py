@@ -58,6 +58,7 @@ class TrackRules:
     default_balance: Balance = Balance.RANDOM
     service_cidrs: tuple[IPNetwork, ...] = ()  # empty: unknown, and then anything may be a cluster address
     externals: ExternalRules = field(default=ExternalRules())
+    hashes: bool = True  # whether the backend can choose by the client's address
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +173,7 @@ def track_service(service: Service, slices: Sequence[EndpointSlice], rules: Trac
             continue
         serving = endpoints.get((spec.name, Protocol[spec.protocol]), ())
         findings.ports.append(_service_port(service, spec, _Inside(cluster_ip, serving, outside), rules))
-    _refuse_unknown_balance(service, findings, subject)
+    _refuse_balance(service, rules, findings, subject)
     return Tracked(tuple(findings.ports), tuple(findings.refused))
 
 
@@ -225,7 +226,7 @@ def _service_port(service: Service, spec: ServicePortSpec, found: _Inside, rules
         internal_policy=_policy(service.spec.internal_traffic_policy),
         external_policy=_policy(service.spec.external_traffic_policy),
         affinity_s=_affinity_s(service),
-        balance=_balance(service) or rules.default_balance,
+        balance=_balance(service, rules) or rules.default_balance,
         endpoints=found.endpoints,
         external_ips=outside.external_ips,
         load_balancer_ips=outside.load_balancer_ips,
@@ -246,14 +247,19 @@ def _affinity_s(service: Service) -> int:
     return min(max(asked.client_ip.timeout_seconds if asked else 10800, 1), _AFFINITY_MOST_S)
 
 
-def _balance(service: Service) -> Balance | None:
+def _balance(service: Service, rules: TrackRules) -> Balance | None:
     text = service.metadata.annotations.get(BALANCE_ANNOTATION, "")
-    return next((balance for balance in Balance if balance.value == text), None)
+    found = next((balance for balance in Balance if balance.value == text), None)
+    return None if found is Balance.CONSISTENT_HASH and not rules.hashes else found
 
 
-def _refuse_unknown_balance(service: Service, findings: _Findings, subject: str) -> None:
+def _refuse_balance(service: Service, rules: TrackRules, findings: _Findings, subject: str) -> None:
     text = service.metadata.annotations.get(BALANCE_ANNOTATION)
-    if text is not None and _balance(service) is None:
+    if text == Balance.CONSISTENT_HASH.value and not rules.hashes:
+        findings.refuse(
+            subject, f"annotation {BALANCE_ANNOTATION}={text} needs the mode nftables; the default holds"
+        )
+    elif text is not None and _balance(service, rules) is None:
         words = " or ".join(balance.value for balance in Balance)
         findings.refuse(
             subject, f"annotation {BALANCE_ANNOTATION}={text!r} is not {words}; the default holds"

@@ -27,7 +27,7 @@ from proxy.explain import nft_rules_of, nft_text, tables_of
 from proxy.host_flavour import flavours_with_rules_of_ours
 from proxy.nft_names import TABLE
 from proxy.node_config import ProxyConfig
-from proxy.ports import Family
+from proxy.ports import Balance, Family
 from proxy.source import ApiSource, FileSource, Source
 
 log = logging.getLogger(__name__)
@@ -54,6 +54,8 @@ def config_of(settings: Settings) -> ProxyConfig:
         raise InvalidInput("clusterCIDR: more than one network of a family", "give one for each")
     node_port_networks = [ip_network(text) for text in settings.node_port_addresses if text != PRIMARY]
     backend = settings.backend
+    if settings.balance is Balance.CONSISTENT_HASH and settings.mode == "iptables":
+        raise InvalidInput(f"--balance {settings.balance.value} needs the mode nftables")
     return ProxyConfig(
         node_name=settings.hostname_override or socket.gethostname().lower(),
         mode=ProxyMode(settings.mode or "nftables"),

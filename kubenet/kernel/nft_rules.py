@@ -65,6 +65,7 @@ from kubenet.model.nft import (
 
 _U32 = struct.Struct("!I")
 _IFNAMSIZ = 16
+_SEED = 1  # of hashes: any number, the same on every node and after every restart
 _ADDRESS_WORDS: Mapping[Family, int] = {4: 1, 6: 4}
 _NFPROTO: Mapping[Family, int] = {4: nf.NFPROTO_IPV4, 6: nf.NFPROTO_IPV6, 7: nf.NFPROTO_BRIDGE}
 _ADDRESS_OFFSETS: Mapping[tuple[Family, Load], int] = {  # in the header: RFC 791, RFC 8200
@@ -409,16 +410,34 @@ class _Writer:
 
     def _chosen(self, choose: Choose) -> Iterator[bytes]:
         """Put an endpoint into its registers."""
+        if choose.hashed:
+            yield from self._client()
+            yield self._hashed(choose)
+        else:
+            yield self._numbered(choose)
+        answer = 0 if choose.told_again else self.seat_word
+        yield _lookup(choose.seats, self.service_word, answer)
+
+    def _hashed(self, choose: Choose) -> bytes:
+        return _expression(
+            "hash",
+            be32(nf.NFTA_HASH_SREG, _register(0)),
+            be32(nf.NFTA_HASH_DREG, _register(self.seat_word)),
+            be32(nf.NFTA_HASH_LEN, 4 * self.words),
+            be32(nf.NFTA_HASH_MODULUS, choose.count),
+            be32(nf.NFTA_HASH_SEED, _SEED),
+            be32(nf.NFTA_HASH_OFFSET, choose.first),
+        )
+
+    def _numbered(self, choose: Choose) -> bytes:
         kind = nf.NFT_NG_INCREMENTAL if choose.in_turn else nf.NFT_NG_RANDOM
-        yield _expression(
+        return _expression(
             "numgen",
             be32(nf.NFTA_NG_DREG, _register(self.seat_word)),
             be32(nf.NFTA_NG_MODULUS, choose.count),
             be32(nf.NFTA_NG_TYPE, kind),
             be32(nf.NFTA_NG_OFFSET, choose.first),
         )
-        answer = 0 if choose.told_again else self.seat_word
-        yield _lookup(choose.seats, self.service_word, answer)
 
     def _learn(self, stay: Stay, operation: int = nf.NFT_DYNSET_OP_UPDATE) -> bytes:
         parts = [

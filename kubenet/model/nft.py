@@ -335,6 +335,7 @@ class Choose:
     count: int
     first: int = 0
     in_turn: bool = False  # else by chance
+    hashed: bool = False  # by the client's address: the same one is always sent to the same seat
     told_again: bool = False  # ``seats`` tells the service again before the endpoint
     stay: Stay | None = None  # remember the choice; only with ``told_again``
 
@@ -344,6 +345,8 @@ class Choose:
 
     def text(self) -> str:
         number = f"numgen {'inc' if self.in_turn else 'random'} mod {self.count}"
+        if self.hashed:
+            number = f"jhash ip saddr mod {self.count}"
         number += f" offset {self.first}" if self.first else ""
         learn = f"remember {self.stay.timeout_s}s @{self.stay.name} " if self.stay else ""
         return f"{learn}dnat to ({self.by.text()}) . {number} map @{self.seats}"

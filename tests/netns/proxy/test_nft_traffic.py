@@ -71,6 +71,28 @@ def web(*lasts: int) -> ServicePort:
     return both.web(*lasts)
 
 
+def test_C_consistent_hashing_keeps_a_client_with_its_backend_and_moves_few(
+    world: World, apply: Apply
+) -> None:
+    sources = [f"10.244.2.{last}" for last in range(20, 60)]
+    for source in sources:
+        run(["ip", "address", "add", f"{source}/24", "dev", "eth0"], netns=world.client)
+
+    def where() -> dict[str, str]:
+        return {source: world.connect(world.client, VIP, source=source).backend for source in sources}
+
+    apply(replace(web(*BACKENDS), balance=Balance.CONSISTENT_HASH))
+    first = where()
+    assert len(set(first.values())) == len(BACKENDS)
+    assert where() == first
+    apply(replace(web(2, 3, 4, 5), balance=Balance.CONSISTENT_HASH))
+    second = where()
+    moved = [source for source in sources if first[source] != second[source]]
+    orphans = [source for source in sources if first[source] == backend_ip(6)]
+    assert set(orphans) <= set(moved)
+    assert len(moved) - len(orphans) <= len(sources) // 4
+
+
 def test_A2_row26_another_port_of_a_cluster_address_is_refused_and_an_unknown_one_silent(
     world: World, apply: Apply
 ) -> None:
