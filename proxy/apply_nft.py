@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 # Sets in which one element serves several service ports, and goes with the last.
 _SHARED = frozenset({n.CLUSTER_IPS, n.HAIRPIN})
 
+_LARGE = 500  # elements
+
 Keyed = dict[tuple[str, bytes], bytes]
 """Elements by set and key."""
 
@@ -90,10 +92,13 @@ class _Holdings:
     )
     chains: dict[str, Chain] = field(default_factory=dict)
     sets: dict[str, Set] = field(default_factory=dict)
+    large: dict[ServicePortName, Part] = field(default_factory=dict)  # what is costly to work out again
 
     def add(self, serving: ServingPort, part: Part) -> None:
         """Remember that ``serving`` is in the table, by ``part``."""
         self.ports[serving.port.name] = serving, part.seats if part.reseated else NO_SEATS
+        if len(part.elements) > _LARGE:
+            self.large[serving.port.name] = part
         for name, key, _ in part.elements:
             if name in _SHARED:
                 self.users[name][key] = self.users[name].get(key, 0) + 1
@@ -101,6 +106,7 @@ class _Holdings:
     def take(self, name: ServicePortName, part: Part) -> None:
         """Forget a service port that was in the table by ``part``."""
         del self.ports[name]
+        self.large.pop(name, None)
         for shared, key, _ in part.elements:
             if shared in _SHARED:
                 self.users[shared][key] -= 1
@@ -251,6 +257,8 @@ class NftBackend:
         return Applied(change.written, change.removed)
 
     def _known_part(self, have: _Holdings, name: ServicePortName) -> Part:
+        if name in have.large:
+            return have.large[name]
         serving, taken = have.ports[name]
         return part_of(serving, self._network, taken)
 

@@ -7,7 +7,7 @@ Source: Kubernetes API reference v1.36; KEP-1672 (terminating endpoints), KEP-44
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from kubenet.model.objects import (
@@ -16,13 +16,11 @@ from kubenet.model.objects import (
     KubeObject,
     Service,
     ServicePortSpec,
-    SliceEndpoint,
 )
 from kubenet.model.protocol import Protocol
 from proxy.clashes import without_clashes
 from proxy.externals import ExternalRules, Externals, externals
 from proxy.ports import (
-    NO_HINTS,
     Balance,
     Endpoint,
     Family,
@@ -34,16 +32,14 @@ from proxy.ports import (
     ServicePortName,
     TrafficPolicy,
     parse_ip,
-    why_not_endpoint,
     why_not_unicast,
 )
-from proxy.weights import MOST_WEIGHT
+from proxy.slices import SliceRead, SliceReader, SliceRules, endpoints_by_port
 
 # Whoever carries the first is proxied by somebody else; the second says that there is no virtual address.
 PROXY_NAME_LABEL = "service.kubernetes.io/service-proxy-name"
 HEADLESS_LABEL = "service.kubernetes.io/headless"
 BALANCE_ANNOTATION = "kubenet.dev/balance"
-WEIGHT_ANNOTATION = "kubenet.dev/weight"  # of an EndpointSlice, for all of its endpoints
 
 NOT_OURS = frozenset({PROXY_NAME_LABEL, HEADLESS_LABEL})
 _NO_VIRTUAL_ADDRESS = frozenset({"", "None"})
@@ -59,6 +55,11 @@ class TrackRules:
     service_cidrs: tuple[IPNetwork, ...] = ()  # empty: unknown, and then anything may be a cluster address
     externals: ExternalRules = field(default=ExternalRules())
     hashes: bool = True  # whether the backend can choose by the client's address
+
+    @property
+    def slices(self) -> SliceRules:
+        """What holds for slices."""
+        return SliceRules(self.family, self.service_cidrs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,15 +80,6 @@ class _Findings:
 
     def refuse(self, subject: str, reason: str) -> None:
         self.refused.append(Refused(subject, reason, ObjectKind.SERVICE, self.key))
-
-    def refuse_slice(self, piece: EndpointSlice, reason: str) -> None:
-        key = piece.metadata.key
-        self.refused.append(Refused(f"EndpointSlice {key}", reason, ObjectKind.ENDPOINTSLICE, key))
-
-    def refuse_endpoint(self, piece: EndpointSlice, number: int, reason: str) -> None:
-        key = piece.metadata.key
-        subject = f"EndpointSlice {key} endpoint {number}"
-        self.refused.append(Refused(subject, reason, ObjectKind.ENDPOINTSLICE, key))
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,14 +132,16 @@ def _by_name(port: ServicePort) -> tuple[str, str, str, str]:
     return port.name.sort_key
 
 
-def track_objects(objects: ServiceObjects, rules: TrackRules) -> Tracked:
+def track_objects(objects: ServiceObjects, rules: TrackRules, reader: SliceReader | None = None) -> Tracked:
     """Return the sorted service ports of one Service, as far as they are of this family.
 
-    Whether another Service has the same address already is not asked here: see ``proxy.clashes``.
+    ``reader`` is the one that has read the Service's slices before, if somebody keeps it. Whether another
+    Service has the same address already is not asked here: see ``proxy.clashes``.
     """
     slices = [piece for piece in objects.slices if is_ours(piece)]
     if objects.service is not None:
-        found = track_service(objects.service, slices, rules)
+        reads = (reader or SliceReader(rules.slices)).read(slices)
+        found = track_service(objects.service, reads, rules)
         return Tracked(tuple(sorted(found.service_ports, key=_by_name)), found.refused)
     if objects.key:
         return Tracked()  # its Service may yet come
@@ -157,14 +151,15 @@ def track_objects(objects: ServiceObjects, rules: TrackRules) -> Tracked:
     return Tracked(refused=tuple(Refused(f"EndpointSlice {key}", reason, about, key) for key in keys))
 
 
-def track_service(service: Service, slices: Sequence[EndpointSlice], rules: TrackRules) -> Tracked:
-    """Return the service ports of one Service with its own ``slices``, as far as they are of this family."""
+def track_service(service: Service, reads: Sequence[SliceRead], rules: TrackRules) -> Tracked:
+    """Return the service ports of one Service with what its own slices hold, of one family."""
     findings = _Findings(service.metadata.key)
     subject = f"Service {service.metadata.key}"
     cluster_ip = _cluster_ip(service, rules, findings, subject)
     if cluster_ip is None:
         return Tracked(refused=tuple(findings.refused))
-    endpoints = _endpoints_by_port(slices, rules, findings)
+    endpoints = endpoints_by_port(reads)
+    findings.refused += [each for read in reads for each in read.refused]
     outside = externals(service, rules.family, rules.externals, lambda why: findings.refuse(subject, why))
     for spec in service.spec.ports:
         reason = _why_not_port(spec)
@@ -264,90 +259,3 @@ def _refuse_balance(service: Service, rules: TrackRules, findings: _Findings, su
         findings.refuse(
             subject, f"annotation {BALANCE_ANNOTATION}={text!r} is not {words}; the default holds"
         )
-
-
-PortKey = tuple[str, Protocol]
-
-
-def _endpoints_by_port(
-    slices: Sequence[EndpointSlice], rules: TrackRules, findings: _Findings
-) -> Mapping[PortKey, tuple[Endpoint, ...]]:
-    """Return the endpoints for each (port name, protocol), merged over the slices, sorted as text."""
-    best: dict[PortKey, dict[str, Endpoint]] = defaultdict(dict)
-    for piece in slices:
-        if piece.address_type != f"IPv{rules.family}":
-            continue
-        for key, endpoint in _slice_endpoints(piece, rules, findings):
-            text = str(endpoint)
-            rival = best[key].get(text)
-            best[key][text] = max(endpoint, rival, key=_merit) if rival else endpoint
-    return {key: tuple(by_text[text] for text in sorted(by_text)) for key, by_text in best.items()}
-
-
-def _slice_endpoints(
-    piece: EndpointSlice, rules: TrackRules, findings: _Findings
-) -> Iterator[tuple[PortKey, Endpoint]]:
-    ports: list[tuple[PortKey, int]] = []
-    for port in piece.ports or ():
-        protocol = Protocol.__members__.get(port.protocol or "TCP")
-        if port.name is not None and protocol and port.port and port.port <= 65535:
-            ports.append(((port.name, protocol), port.port))
-    weight = _weight(piece, findings)
-    for number, entry in enumerate(piece.endpoints or ()):
-        ip = parse_ip(entry.addresses[0]) if entry.addresses else None
-        reason = _why_not_address(entry, ip, rules)
-        if ip is None or reason:
-            findings.refuse_endpoint(piece, number, reason)
-            continue
-        yield from ((key, _endpoint(entry, ip, target, weight)) for key, target in ports)
-
-
-def _weight(piece: EndpointSlice, findings: _Findings) -> int:
-    text = piece.metadata.annotations.get(WEIGHT_ANNOTATION)
-    if text is None:
-        return 1
-    if text.isascii() and text.isdecimal() and len(text) <= 3 and int(text) <= MOST_WEIGHT:
-        return int(text)
-    findings.refuse_slice(
-        piece, f"annotation {WEIGHT_ANNOTATION}={text!r} is not a number from 0 to {MOST_WEIGHT}; 1 holds"
-    )
-    return 1
-
-
-def _why_not_address(entry: SliceEndpoint, ip: IPAddress | None, rules: TrackRules) -> str:
-    if not entry.addresses:
-        return "has no address"
-    if ip is None:
-        return f"{entry.addresses[0]!r} is not an address"
-    if ip.version != rules.family:
-        return f"{ip} is not an IPv{rules.family} address"
-    reason = why_not_endpoint(ip, rules.service_cidrs)
-    return f"{ip}: {reason}" if reason else ""
-
-
-def _endpoint(entry: SliceEndpoint, ip: IPAddress, port: int, weight: int) -> Endpoint:
-    conditions, hints = entry.conditions, entry.hints
-    return Endpoint(
-        ip,
-        port,
-        ready=conditions.ready is not False,
-        serving=conditions.serving is not False,
-        terminating=conditions.terminating is True,
-        node_name=entry.node_name,
-        zone_hints=frozenset(hint.name for hint in hints.for_zones) if hints else NO_HINTS,
-        node_hints=frozenset(hint.name for hint in hints.for_nodes) if hints else NO_HINTS,
-        weight=weight,
-    )
-
-
-def _merit(endpoint: Endpoint) -> tuple[bool, bool, bool, str, list[str], list[str], int]:
-    """Return what makes one of two entries for the same address win, whichever came first."""
-    return (
-        not endpoint.terminating,
-        endpoint.ready,
-        endpoint.serving,
-        endpoint.node_name,
-        sorted(endpoint.zone_hints),
-        sorted(endpoint.node_hints),
-        endpoint.weight,
-    )

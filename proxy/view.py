@@ -16,6 +16,7 @@ from typing import NamedTuple, TypeVar
 from proxy.clashes import Claims, without_clashes
 from proxy.policy import Locality, ServingPort, serve_port
 from proxy.ports import Refused, ServicePort, ServicePortName
+from proxy.slices import SliceReader
 from proxy.track import ServiceObjects, TrackRules, track_objects
 
 
@@ -38,6 +39,7 @@ class View:
         self._serving: dict[str, tuple[ServingPort, ...]] = {}  # by Service; none without service ports
         self._unsettled: dict[str, tuple[ServicePort, ...]] = {}  # what those asked for who lost something
         self._claims = Claims()
+        self._readers: dict[str, SliceReader] = {}
         self._refused: dict[str, tuple[Refused, ...]] = {}
         self._lost: dict[str, tuple[Refused, ...]] = {}
         self._all_refused: frozenset[Refused] | None = None
@@ -67,7 +69,7 @@ class View:
         """Take in Services as they are now, each with all of its slices; return what became of it."""
         changed: set[str] = set()
         for each in objects:
-            found = track_objects(each, self._rules)
+            found = track_objects(each, self._rules, self._reader(each))
             self._refuse(self._refused, each.key, found.refused)
             before = self._asked(each.key)
             if found.service_ports == before:
@@ -92,6 +94,13 @@ class View:
             _put(self._serving, key, after)
             changes |= _between(before, after)
         return changes
+
+    def _reader(self, objects: ServiceObjects) -> SliceReader | None:
+        """Return what remembers the slices of a Service that has several: of one, nothing stays the same."""
+        if len(objects.slices) < 2:
+            self._readers.pop(objects.key, None)
+            return None
+        return self._readers.setdefault(objects.key, SliceReader(self._rules.slices))
 
     def _asked(self, key: str) -> tuple[ServicePort, ...]:
         if key in self._unsettled:

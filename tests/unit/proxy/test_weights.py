@@ -16,7 +16,8 @@ from proxy.policy import Locality, serve
 from proxy.ports import Balance, Endpoint, NodeNetwork, ServicePort, ServicePortName
 from proxy.simulate import Arrives, Host, Packet, chances
 from proxy.simulate_nft import nft_chances
-from proxy.track import WEIGHT_ANNOTATION, track
+from proxy.slices import WEIGHT_ANNOTATION
+from proxy.track import track
 from proxy.weights import MOST_PLACES, places
 from tests.unit.proxy.objects import endpoint_slice, service
 
