@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network
 
-from kubenet.model.links import IPAddress, Link, LinkKind
+from kubenet.model.links import IPAddress, Link, LinkKind, Route
 from kubenet.model.objects import Pod
 from kubenet.observe.checks.base import Verdict, cidr_of, command, ip_of, nodes_seen, running_pods, tunnel_of
 from kubenet.observe.findings import Finding
@@ -98,7 +98,7 @@ def _node_side(snapshot: Snapshot, pod: Pod, ip: IPv4Address, mac: str) -> Itera
     step = command(snapshot, node, f"ip route get {ip}")
     route = route_to(state.links, ip)
     link = state.links.links.get(route.ifname) if route else None
-    if route is None or route.unreachable or link is None or _is_wrong_way(route.ifname, state):
+    if route is None or route.unreachable or link is None or _is_wrong_way(route, state):
         leads = "nowhere" if route is None or route.unreachable else f"to {route.ifname}"
         yield Finding(
             "E_POD_HOST_ROUTE", node, f"the way from {node} to its pod {key} ({ip}) leads {leads}", step
@@ -116,8 +116,9 @@ def _node_side(snapshot: Snapshot, pod: Pod, ip: IPv4Address, mac: str) -> Itera
         yield Finding("E_POD_HOST_ROUTE", node, words, command(snapshot, node, "ip neigh"), route.ifname)
 
 
-def _is_wrong_way(ifname: str, state: PlaceState) -> bool:
-    return state.links.links[ifname].kind is LinkKind.VXLAN
+def _is_wrong_way(route: Route, state: PlaceState) -> bool:
+    """Whether a route to a pod of the node itself leads away from the node."""
+    return route.destination.prefixlen == 0 or state.links.links[route.ifname].kind is LinkKind.VXLAN
 
 
 def _twice(snapshot: Snapshot, pods: list[Pod]) -> Iterator[Finding]:
