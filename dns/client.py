@@ -13,6 +13,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -122,7 +123,9 @@ def parse_type(text: str) -> int:
     if number.isdecimal() and int(number) < 65536:
         return int(number)
     if name not in dnslib.QTYPE.reverse:
-        raise InvalidInput(f"type {text!r}: unknown", "give a type such as A, AAAA, SRV, PTR or TYPE65")
+        near = get_close_matches(name, dnslib.QTYPE.reverse, 1)
+        advice = f"did you mean {near[0]}?" if near else "give a type such as A, AAAA, SRV, PTR or TYPE65"
+        raise InvalidInput(f"type {text!r}: unknown", advice)
     return int(dnslib.QTYPE.reverse[name])
 
 

@@ -34,7 +34,7 @@ from dns.chain import (
 from dns.names import WireName, is_in
 from dns.plugins.expression import Seen, compile_expression
 from dns.plugins.files import FilePlugin, Transferable, transfer_plugin
-from dns.plugins.guards import acl_plugin, chaos_plugin, local, minimal_any
+from dns.plugins.guards import acl_plugin, chaos_plugin, local, minimal_any, whoami
 from dns.plugins.hosts import HostsPlugin
 from dns.plugins.reach import touches
 from dns.plugins.rewrite import rewrite_plugin
@@ -241,7 +241,10 @@ class Part:
         return serve(request)
 
     def _last(self, request: Request) -> Decision:
-        return never_answered(request.question) or Forward(request.question)
+        refusal = never_answered(request.question)
+        if refusal is None and self.block.whoami and self._route(request.name) is None:
+            return whoami(request)
+        return refusal or Forward(request.question)
 
     def _route(self, name: WireName) -> int | None:
         """Return the number of the first ``forward`` that takes ``name``, as CoreDNS asks them in turn."""

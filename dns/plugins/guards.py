@@ -1,4 +1,4 @@
-"""``acl``, ``local``, ``any`` and ``chaos``: what is settled before any name is looked up. *Pure.*
+"""``acl``, ``local``, ``any``, ``chaos`` and ``whoami``: what is settled without looking a name up. *Pure.*
 
 Source: manual pages of these plugins of CoreDNS; RFC 8482 (ANY), RFC 4892 (CH TXT), RFC 6761 (localhost),
 RFC 8914 (extended errors).
@@ -14,7 +14,7 @@ from dns.chain import DROP, Decision, Next, Request
 from dns.corefile import Directive
 from dns.names import is_in
 from dns.plugins.values import Acl, AclRule, ChaosConfig, Network
-from dns.records import RRset, addresses, text_content
+from dns.records import RRset, addresses, srv_content, text_content
 from dns.settings import Block
 from dns.wire import CLASS_CH, Rcode, RType, extended_error
 from dns.words import record_type, unknown_option, zones_of_all
@@ -109,6 +109,17 @@ def minimal_any(request: Request, serve: Next) -> Decision:
         return serve(request)
     content = text_content(b"ANY obsoleted") + text_content(b"See RFC 8482")
     return Answer(Rcode.NOERROR, (RRset(request.name, RType.HINFO, 8482, (content,)),))
+
+
+def whoami(request: Request) -> Decision:
+    """Tell who asks: address and port, as additional records of the name that was asked."""
+    address, origin = ip_address(request.client.partition("%")[0]), request.origin
+    rtype = RType.A if address.version == 4 else RType.AAAA
+    label = b"\x04_tcp" if origin.stream else b"\x04_udp"
+    told = [RRset(request.name, rtype, 0, (address.packed,))]
+    if len(label) + len(request.name) <= names.MAX_NAME:
+        told.append(RRset(label + request.name, RType.SRV, 0, (srv_content(0, origin.port, names.ROOT),)))
+    return Answer(Rcode.NOERROR, additional=tuple(told), plugin="whoami")
 
 
 def read_chaos(block: Block, directive: Directive) -> Block:

@@ -171,6 +171,7 @@ _READERS: Mapping[str, Callable[[Block, Directive], Block]] = {
     "tls": read_tls,
     "transfer": read_transfer,
     "view": read_view,
+    "whoami": flag("whoami"),
 }
 
 DONE = frozenset(_READERS)
@@ -197,6 +198,5 @@ NOT_YET = frozenset(
         "timeouts",
         "trace",
         "tsig",
-        "whoami",
     )
 )

@@ -321,6 +321,14 @@ def test_C16_an_acl_sees_the_rewritten_name_and_those_of_a_search_path() -> None
     assert rdata_for(asked, f"db.other.demo.svc.{ZONE}", "10.244.0.9") == ("NXDOMAIN", [])
 
 
+def test_whoami_tells_who_asks() -> None:
+    asked = site(block("whoami", "forward example.org 192.0.2.1"))
+    reply = asked.respond(query("x.test"), stream=False, client="192.0.2.9", port=4242)
+    assert isinstance(reply, bytes)
+    assert seen(reply).additional == ["x.test. 0 A 192.0.2.9", "_udp.x.test. 0 SRV 0 0 4242 ."]
+    assert status(asked, "www.example.org") == "forwarded"
+
+
 # autopath, dns64
 
 
