@@ -23,6 +23,7 @@ import struct
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -89,12 +90,17 @@ class Server:
         self.path = path
         self._serve = serve
         self._workers = workers
-        self._lock_fd = _own_directory(path.parent)
         try:
-            self._socket = _listen(path)
-        except BaseException:
-            os.close(self._lock_fd)
-            raise
+            self._lock_fd = _own_directory(path.parent)
+            try:
+                self._socket = _listen(path)
+            except BaseException:
+                os.close(self._lock_fd)
+                raise
+        except OSError as error:
+            raise KubenetError(
+                f"{path}: cannot serve there: {error.strerror}", "use another --socket"
+            ) from error
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="cni")
 
     def start(self) -> "list[Future[None]]":
@@ -162,6 +168,23 @@ def parse_variables(message: bytes) -> dict[str, str]:
     """Return the variables of a message; what is no UTF-8 is no valid value either, and is refused later."""
     entries = (entry.decode(errors="replace").partition("=") for entry in message.split(b"\0") if entry)
     return {key: value for key, _, value in entries}
+
+
+def _claim(path: Path) -> tuple[int, socket.socket]:
+    """Return the lock of the socket's directory, and the listening socket.
+
+    Raises NotPermitted, AlreadyExists, InvalidInput, KubenetError for what the file system refuses.
+    """
+    with ExitStack() as undo:
+        try:
+            lock_fd = _own_directory(path.parent)
+            undo.callback(os.close, lock_fd)
+            listening = _listen(path)
+        except OSError as error:
+            why = f"{path}: cannot serve there: {error.strerror}"
+            raise KubenetError(why, "give the agent another --socket") from error
+        undo.pop_all()
+    return lock_fd, listening
 
 
 def _own_directory(directory: Path) -> int:

@@ -166,6 +166,7 @@ class Supervisor:
     def __init__(self, listener: int, pid: int) -> None:
         self.pid = pid
         self.plan = Plan()
+        self.refused = False  # a step, at any time
         self._listener = listener
         self.pidfd = os.pidfd_open(pid)
         self._swallowed: dict[int, bytes] = {}  # by descriptor: the answer to what was not sent
@@ -232,6 +233,7 @@ class Supervisor:
             return None
         if number != plan.fail_at:
             return 0, 0, _CONTINUE
+        self.refused = True
         sent = call.sent
         if refusals := refused(sent, plan.code):
             self._swallowed[call.arguments[0]] = refusals

@@ -1,5 +1,6 @@
 """A node whose agents can be killed, and the truth about what they have left."""
 
+import errno
 import select
 import socket
 import sys
@@ -45,15 +46,15 @@ class Killable:
     def agent(self) -> Supervisor:
         return self.agents[-1]
 
-    def start(self, kill_at: int = 0) -> bool:
+    def start(self, kill_at: int = 0, fail_at: int = 0, code: int = errno.EIO) -> bool:
         """Start an agent, in the place of one that is dead; return whether it lived to be ready."""
         self.told.send(b"+")
         agent = Supervisor.accept(self.told)
-        agent.expect(kill_at=kill_at)
+        agent.expect(kill_at=kill_at, fail_at=fail_at, code=code)
         self.agents.append(agent)
         ready, _, _ = select.select([self.told.fileno(), agent.pidfd], [], [], READY_WITHIN_S)
         if self.told.fileno() not in ready:
-            assert kill_at, "the agent died"
+            assert kill_at or fail_at, "the agent died"
             agent.wait_dead()
             return False
         assert self.told.recv(16) == b"ready"

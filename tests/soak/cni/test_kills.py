@@ -12,7 +12,7 @@ import pytest
 
 from tests.netns.cni.conftest import Answer, NodeMaker, Pin
 from tests.netns.cni.killable import Killable, killable, links_in
-from tests.netns.cni.test_crash import CODES, refuse_adds, refuse_dels
+from tests.netns.cni.test_crash import CODES, refuse_adds, refuse_dels, refuse_starts
 
 pytestmark = pytest.mark.soak
 
@@ -37,6 +37,11 @@ def test_A2_N2_each_step_of_an_add_refused_with_each_code(node: Killable, pin: P
 @pytest.mark.parametrize("code", CODES, ids=errno.errorcode.__getitem__)
 def test_D1_N2_each_step_of_a_del_refused_with_each_code(node: Killable, pin: Pin, code: int) -> None:
     refuse_dels(node, pin("p1"), [code])
+
+
+@pytest.mark.parametrize("code", CODES, ids=errno.errorcode.__getitem__)
+def test_A5_N2_each_step_of_a_start_refused_with_each_code(node: Killable, pin: Pin, code: int) -> None:
+    refuse_starts(node, pin("p1"), [code], every=1)
 
 
 @dataclass
