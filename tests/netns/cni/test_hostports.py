@@ -315,16 +315,21 @@ def test_P1_udp_clients_that_keep_their_port_follow_the_pod(node: LabNode, pin: 
         assert not heard()
 
 
-def test_P1_ports_of_a_dual_stack_pod_lead_there_over_both_families(make_node: NodeMaker, pin: Pin) -> None:
+def test_P1_ports_of_a_dual_stack_pod_lead_there_over_both_families(
+    make_node: NodeMaker, pin: Pin, wire: NetNs
+) -> None:
     node = make_node(1, cluster_cidrs=(CLUSTER_CIDR, ip_network("fd00::/16")))
     node.net = NodeNet(node.net.name, node.net.node_ip, (*node.net.pod_cidrs, ip_network("fd00:1::/64")))
     node.start()
     run(["ip", "address", "add", "fd01::1/64", "dev", "eth0", "nodad"], netns=node.netns)
+    run(["ip", "address", "add", "fd01::fe/64", "dev", "wire", "nodad"], netns=wire)
     path, other = pin("p"), pin("other")
     assert node.runtime.add("c", path, **ports(mapping(8080), mapping(8081, "tcp", "::"))).code == 0
     assert node.runtime.add("other", other).code == 0
     with NetNs.open(path) as server, NetNs.open(other) as client:
         with echo(server, "tcp", 80, socket.AF_INET6):
+            assert ask(wire, "fd01::1", 8080) == "fd01::fe"
+            assert ask(node.netns, "fd01::1", 8080)
             assert ask(client, "fd01::1", 8080) == "fd00:1::3"
             assert ask(server, "fd01::1", 8080)
             assert ask(client, "fd01::1", 8081)
