@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., object])
 
+_WHY = "the proxy programs the kernel"
 READ_PATIENCE_S = 30.0  # for an API server to tell everything once
 
 
@@ -137,9 +138,11 @@ def _run(said: Mapping[str, object]) -> None:
         write_config,
         write_once,
     )
+    from kubenet.kernel.privileges import require_net_admin
     from proxy.node_settings import apply_settings
 
     if said["cleanup"]:
+        require_net_admin(_WHY)
         print(f"{clean_up()} chains and tables removed")
         return
     settings = _settings(said)
@@ -149,6 +152,8 @@ def _run(said: Mapping[str, object]) -> None:
     if isinstance(path := said["write_config_to"], Path):
         write_config(settings, path)
         return
+    if not said["dry_run"]:
+        require_net_admin(_WHY)
     settings = with_mode(settings)
     if said["dry_run"]:
         print_rules(_config(settings), _read_once(settings, said))

@@ -120,6 +120,18 @@ def test_it_serves_until_a_signal_and_leaves_the_rules(
     assert world.connect(world.client, VIP).backend == backend_ip(2)
 
 
+@pytest.mark.parametrize("words", [("--once",), ("--cleanup",), ("--init-only",), ()])
+def test_without_the_right_to_change_the_network_it_says_so_and_how_to_get_it(
+    world: World, cluster: Path, words: Sequence[str]
+) -> None:
+    without = ["setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin"]
+    said = command("--source-file", str(cluster), *words)
+    done = run([*without, *said], netns=world.node, check=False, timeout_s=60)
+    assert done.returncode == 77
+    assert done.stderr.startswith(b"kubenet: needs CAP_NET_ADMIN: the proxy programs the kernel; next: run")
+    assert done.stderr.count(b"\n") == 1
+
+
 CONFIG = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmode: iptables\n"
 
 
