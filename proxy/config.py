@@ -59,7 +59,7 @@ class Settings:
     udp_timeout_s: float | None = None
     udp_stream_timeout_s: float | None = None
     iptables: BackendSettings = BackendSettings()
-    nftables: BackendSettings = BackendSettings()
+    nftables: BackendSettings = BackendSettings(min_sync_period_s=0.01)  # its syncs cost next to nothing
     feature_gates: Mapping[str, bool] = field(default_factory=dict)
     verbosity: int = 0
     # What kube-proxy does not have.

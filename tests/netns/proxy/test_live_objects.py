@@ -309,3 +309,21 @@ def replace_spec(made: Service, vips: tuple[str, ...]) -> Service:
     spec = made.spec
     again = ServiceSpec(type=spec.type, cluster_ip=vips[0], cluster_ips=vips, ports=spec.ports)
     return service(spec=again)
+
+
+def test_A5_row48_row50_row51_udp_follows_every_change_of_who_serves(world: World, proxy: Proxy) -> None:
+    """One client, one socket, one flow: from one endpoint to another, to nobody, and to the first again."""
+    dns = [EndpointPort(name="dns", port=8080, protocol="UDP")]
+    proxy.put(service(ports=[ServicePortSpec(name="dns", port=53, protocol="UDP")]))
+    proxy.put(service("other", "10.96.0.2"))
+    servers = world.udp_servers()
+    client = world.udp_client(world.client, VIP, 53)
+    for lasts in ((2,), (3,), (), (2,), (2, 4), (4,)):
+        proxy.put(endpoint_slice(*map(backend_ip, lasts), ports=dns))
+        proxy.sync()
+        if lasts:
+            assert ask(client, servers) in map(backend_ip, lasts)
+        else:
+            client.send(b"who?")
+            with pytest.raises(ConnectionRefusedError):
+                client.recv(64)
