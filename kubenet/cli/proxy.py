@@ -130,16 +130,8 @@ def _as_text(course: "Course") -> str:
 
 
 def _run(said: Mapping[str, object]) -> None:
-    from kubenet.cli.proxy_run import (
-        clean_up,
-        print_rules,
-        run_until_signal,
-        with_mode,
-        write_config,
-        write_once,
-    )
+    from kubenet.cli.proxy_run import clean_up, print_rules, with_mode, write_config
     from kubenet.kernel.privileges import require_net_admin
-    from proxy.node_settings import apply_settings
 
     if said["cleanup"]:
         require_net_admin(_WHY)
@@ -151,13 +143,18 @@ def _run(said: Mapping[str, object]) -> None:
         click.echo(f"kubenet proxy: {name} has no effect here", err=True)
     if isinstance(path := said["write_config_to"], Path):
         write_config(settings, path)
-        return
-    if not said["dry_run"]:
-        require_net_admin(_WHY)
-    settings = with_mode(settings)
-    if said["dry_run"]:
+    elif said["dry_run"]:
+        settings = with_mode(settings)
         print_rules(_config(settings), _read_once(settings, said))
-        return
+    else:
+        require_net_admin(_WHY)
+        _program_kernel(with_mode(settings), said)
+
+
+def _program_kernel(settings: "Settings", said: Mapping[str, object]) -> None:
+    from kubenet.cli.proxy_run import run_until_signal, write_once
+    from proxy.node_settings import apply_settings
+
     for complaint in apply_settings(None, settings):
         click.echo(f"kubenet proxy: {complaint}", err=True)
     if said["init_only"]:
