@@ -150,14 +150,25 @@ def part(stdin: bytes, kind: type[PartT]) -> PartT:
     """Return the fields of the configuration that ``kind`` has. Raises CniError."""
     try:
         return msgspec.json.decode(stdin, type=kind)
-    except msgspec.ValidationError as error:
-        raise CniError(
-            Code.INVALID_CONFIG, f"the network configuration is invalid: {error}", "stdin"
-        ) from error
+    except msgspec.ValidationError:
+        return _without_nulls(stdin, kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         reason = "it is empty" if not stdin.strip() else str(error)
         raise CniError(
             Code.DECODING_FAILURE, f"the network configuration is not JSON: {reason}", "stdin"
+        ) from error
+
+
+def _without_nulls(stdin: bytes, kind: type[PartT]) -> PartT:
+    """Return the fields as a program in Go reads them, for which null is as good as nothing."""
+    try:
+        told = {
+            key: value for key, value in msgspec.json.decode(stdin, type=dict).items() if value is not None
+        }
+        return msgspec.convert(told, type=kind)
+    except msgspec.ValidationError as error:
+        raise CniError(
+            Code.INVALID_CONFIG, f"the network configuration is invalid: {error}", "stdin"
         ) from error
 
 

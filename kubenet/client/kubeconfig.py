@@ -180,13 +180,20 @@ def _paths(path: Path | None) -> Sequence[Path]:
     if path is not None:
         paths = [path]
     elif listed := [Path(part) for part in os.environ.get("KUBECONFIG", "").split(os.pathsep) if part]:
-        paths = [part for part in listed if part.exists()] or listed
+        paths = [part for part in listed if _is_there(part)] or listed
     else:
         paths = [Path("~/.kube/config").expanduser()]
     for each in paths:
-        if not each.is_file():
+        if not _is_there(each):
             raise NotFound(f"{each}: no such kubeconfig file", "give --kubeconfig FILE, or set KUBECONFIG")
     return paths
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:
+        return True  # why it cannot be looked at is said when it is read
 
 
 def _merge(paths: Sequence[Path]) -> _Merged:

@@ -141,6 +141,11 @@ def test_B8_5_a_missing_file_is_named(tmp_path: Path) -> None:
         load(tmp_path / "nowhere")
 
 
+def test_B8_5_a_file_that_cannot_even_be_looked_at_is_named(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="File name too long"):
+        load(tmp_path / ("x" * 300))
+
+
 def test_B8_5_a_missing_certificate_file_is_named(config: Path) -> None:
     (config.parent / "certs" / "ca.crt").unlink()
     with pytest.raises(NotFound, match=r"certs/ca\.crt: cannot be read"):

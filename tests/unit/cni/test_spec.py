@@ -306,3 +306,11 @@ def test_P1_what_is_null_is_not_wished_for() -> None:
     dns = {"Servers": None, "Searches": ["cluster.local"]}
     got = parse(environment(), conf(runtimeConfig={**nothing, "dns": dns}))
     assert (got.host_ports, got.dns) == ((), Dns((), ("cluster.local",)))
+
+
+def test_a_field_that_is_null_is_as_good_as_none() -> None:
+    # Whoever writes configurations from structures in Go, or from a template, leaves nulls.
+    nulls = dict.fromkeys(["mtu", "dns", "ipam", "args", "runtimeConfig", "prevResult", "type"])
+    text = json.dumps({"cniVersion": "1.0.0", "name": "kubenet", **nulls}).encode()
+    assert parse(environment(), text) == parse(environment(), conf())
+    assert refused(environment(), b'{"cniVersion": null, "name": "kubenet"}').code == 1
