@@ -47,6 +47,7 @@ from labs.report import GO, Report, decode_spec
 from labs.switchboard import switchboard
 from labs.topology import API_SERVER, API_SERVER_PORT, UNDERLAY_IFNAME, LabNode, LabSpec, topology
 from proxy.auto_mode import best_mode
+from proxy.backend import ProxyMode
 from proxy.daemon import run_proxy
 from proxy.node_config import ProxyConfig
 from proxy.ports import Balance
@@ -155,7 +156,7 @@ class Keeper:
             default_balance=Balance(self._spec.balance),
             cluster_cidr=self._spec.cluster_cidr,
             service_cidrs=(self._spec.service_cidr,),
-            mode=best_mode()[0],
+            mode=ProxyMode(self._spec.proxy_mode) if self._spec.proxy_mode else best_mode()[0],
         )
 
     def _dns(self, node: LabNode, netns: NetNs) -> DnsConfig:
