@@ -21,12 +21,13 @@ from kubenet.cri.messages import (
     PodSandboxConfig,
     PodSandboxMetadata,
     PortMapping,
+    Protocol,
     SandboxState,
 )
 from kubenet.kernel.netns import NetNs
 from tests.e2e.containerd import SERVER, Containerd, containerd, missing
 from tests.netns.cni.conftest import LabNode, NodeMaker, make_node, pin, shim_cache, wire
-from tests.netns.cni.killable import until
+from tests.netns.cni.killable import killable, until
 from tests.netns.cni.test_dataplane import reaches
 
 __all__ = ["make_node", "pin", "shim_cache", "wire"]
@@ -109,7 +110,7 @@ def test_L_sandboxes_get_addresses_reach_each_other_and_leave_nothing(
     node: LabNode, runtime: Containerd, wire: NetNs
 ) -> None:
     cri = runtime.cri
-    web, client = config("web", PortMapping(0, SERVER_PORT, HOST_PORT)), config("client")
+    web, client = config("web", PortMapping(Protocol.TCP, SERVER_PORT, HOST_PORT)), config("client")
     web_id, client_id = cri.run_sandbox(web), cri.run_sandbox(client)
     status = cri.sandbox_status(web_id).status
     assert status.state == SandboxState.READY
@@ -161,6 +162,31 @@ def test_L_without_an_agent_a_sandbox_is_refused_and_another_can_go(
     assert runtime.netns_names() == []
     late_id = runtime.cri.run_sandbox(config("late"))
     assert addresses(runtime, late_id)[0].startswith("10.244.1.")
+
+
+def test_A5_an_agent_killed_under_containerd_leaves_nothing(make_node: NodeMaker, tmp_path: Path) -> None:
+    made = make_node()
+    with (
+        killable(made) as node,
+        containerd(tmp_path / "containerd", made.netns, made.config.bin_dir, made.config.conf_dir) as runtime,
+    ):
+        node.start()
+        clean = node.truth()
+        web = config("web", PortMapping(Protocol.UDP, 53, 8053))
+        for step in (1, 6, 12, 20):
+            node.agent.expect(kill_at=step)
+            with pytest.raises(RuntimeRefused):
+                runtime.cri.run_sandbox(web)
+            node.restart()
+            node.settled(clean)
+            assert runtime.cri.sandboxes() == ()
+            sandbox_id = runtime.cri.run_sandbox(web)  # as a kubelet tries it again
+            node.agent.expect(kill_at=step)
+            runtime.cri.stop_sandbox(sandbox_id)
+            node.restart()
+            runtime.cri.remove_sandbox(sandbox_id)
+            node.settled(clean)
+        assert runtime.netns_names() == []
 
 
 def test_L_the_network_is_ready_when_its_configuration_is_there(node: LabNode, runtime: Containerd) -> None:
