@@ -71,6 +71,24 @@ CATALOGUE: Mapping[str, Kind] = {
         "Without the entry the pod's packets wait for an answer and are then given up "
         "(NEIGH_FAILED).",
     ),
+    "E_POD_BRIDGE_PORT": Kind(
+        "cni",
+        "a pod's cable is no port of its node's bridge",
+        "With bridge wiring the node's end of every pod's cable is a port of the bridge. One that is "
+        "not reaches nobody; frames for the pod are flooded to the other pods, which throw them away "
+        "(OTHERHOST).",
+    ),
+    "E_POD_PENDING": Kind(
+        "cni",
+        "a pod has a node and no address",
+        "The node agent has not started the pod, or the CNI plugin gave no address: look at the pod's "
+        "events, whether the node agent runs, and whether the plugin's daemon answers.",
+    ),
+    "E_POD_UNSCHEDULED": Kind(
+        "object",
+        "a pod has no node",
+        "No scheduler has chosen a node: none runs, or no node fits. The pod's events say which.",
+    ),
     "E_POD_GONE": Kind(
         "object",
         "no pod has the address",

@@ -146,7 +146,8 @@ class _Teller:
             if before is not None and before.place != hop.place:
                 yield from self._inside(before.place, before.packet, None)
                 before = None
-            if hop.sent:
+            # Where a bridge asks netfilter, a packet is translated before the bridge itself receives it.
+            if hop.sent or (before is not None and before.packet.flow != hop.packet.flow):
                 yield from self._inside(hop.place, before.packet if before else None, hop)
             yield self._hop(hop, before, place)
             before = hop
@@ -168,7 +169,7 @@ class _Teller:
         yield from to_another
         yield from _nat_from(place, was, now, self._behind.names)
         yield from self._connections(place, was)
-        if leaving is not None:
+        if leaving is not None and leaving.sent:
             yield from self._route(place, leaving, arrived)
 
     def _rules(self, place: str, leaving: Hop | None) -> Iterator[Line]:

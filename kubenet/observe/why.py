@@ -197,6 +197,14 @@ def _is_pod_link(loss: Loss, ifname: str) -> bool:
 
 
 def _other_mac(loss: Loss) -> Finding:
+    place = loss.state.place
+    if place.kind is PlaceKind.POD and loss.to not in loss.state.addresses:
+        whose = loss.names.whose(loss.to)
+        words = (
+            f"the bridge of {place.node} does not know {whose} ({loss.to}) and asks everybody, here {place}"
+        )
+        step = command_in(place.node, "bridge link", loss.in_lab)
+        return Finding("E_POD_BRIDGE_PORT", place.node, words, step, "")
     link = loss.state.links.links.get(loss.drop.ifname)
     mac = link.mac if link else "another"
     code = "E_VXLAN_MAC" if link and link.kind is LinkKind.VXLAN else "E_POD_HOST_ROUTE"

@@ -18,8 +18,9 @@ def check_cni(snapshot: Snapshot) -> Verdict:
     pods = running_pods(snapshot)
     findings = [found for pod in pods for found in _pod(snapshot, pod)]
     findings += _twice(snapshot, pods)
+    findings += _waiting(snapshot)
     for _, state in nodes_seen(snapshot):
-        findings += _node(snapshot, state)
+        findings += [*_node(snapshot, state), *_orphans(snapshot, state)]
     for node in snapshot.cluster.nodes:
         ready = [c for c in node.status.conditions if c.type == "Ready"]
         if ready and ready[0].status != "True":
@@ -131,6 +132,33 @@ def _twice(snapshot: Snapshot, pods: list[Pod]) -> Iterator[Finding]:
         if len(set(keys)) > 1:
             words = f"{ip} is on {', '.join(sorted(set(keys)))}"
             yield Finding("E_DUPLICATE_IP", sorted(keys)[0], words, "kubenet ipam audit")
+
+
+def _waiting(snapshot: Snapshot) -> Iterator[Finding]:
+    for pod in snapshot.cluster.pods:
+        key, node = pod.metadata.key, pod.spec.node_name
+        if pod.status.phase in ("Succeeded", "Failed") or pod.metadata.deletion_timestamp:
+            continue
+        step = f"kubectl describe pod -n {pod.metadata.namespace} {pod.metadata.name}"
+        if not node:
+            yield Finding("E_POD_UNSCHEDULED", key, f"{key} has no node", step)
+        elif not pod.status.pod_ip:
+            yield Finding("E_POD_PENDING", node, f"{key} on {node} has no address", step)
+
+
+def _orphans(snapshot: Snapshot, state: PlaceState) -> Iterator[Finding]:
+    """Look for cables that should be ports: with bridge wiring, all but the one to the other nodes."""
+    name, links = state.place.name, state.links.links
+    own = {entry.ifname for entry in state.links.addresses}
+    bridges = [link for link in links.values() if link.kind is LinkKind.BRIDGE and link.ifname in own]
+    routed = {route.ifname for route in state.links.routes.values()}
+    if len(bridges) != 1:
+        return
+    for ifname, link in links.items():
+        if link.kind is LinkKind.VETH and not link.master and ifname not in own | routed:
+            words = f"{ifname} of {name} is no port of {bridges[0].ifname}"
+            step = command(snapshot, name, f"ip link set {ifname} master {bridges[0].ifname}")
+            yield Finding("E_POD_BRIDGE_PORT", name, words, step, ifname)
 
 
 def _node(snapshot: Snapshot, state: PlaceState) -> Iterator[Finding]:

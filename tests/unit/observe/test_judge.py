@@ -344,6 +344,30 @@ def test_the_tables_are_walked_to_the_endpoint_and_through_the_tunnel() -> None:
     assert (ends.finding.code, ends.finding.where) == ("E_VXLAN_FDB", "node-1")
 
 
+def test_a_cable_that_is_no_port_of_the_bridge_is_found() -> None:
+    snapshot = healthy()
+    state = snapshot.states["node-1"]
+    bridge = state_of(
+        Link("cni0", LinkKind.BRIDGE, mac(50), 1450),
+        Address("cni0", IPv4Interface("10.244.1.1/24")),
+        Link("k7", LinkKind.VETH, mac(51), 1450, master="cni0"),
+        Link("k8", LinkKind.VETH, mac(52), 1450),
+    )
+    found = codes(with_state(snapshot, replace(state, links=state.links.union(bridge))))
+    assert ("E_POD_BRIDGE_PORT", "node-1") in found
+
+
+def test_a_pod_without_address_or_node_is_found() -> None:
+    snapshot = healthy()
+    waiting = msgspec.convert(
+        {"metadata": {"name": "w", "namespace": "t"}, "spec": {"nodeName": "node-2"}}, Pod
+    )
+    lonely = msgspec.convert({"metadata": {"name": "l", "namespace": "t"}}, Pod)
+    pods = (*snapshot.cluster.pods, waiting, lonely)
+    found = codes(replace(snapshot, cluster=replace(snapshot.cluster, pods=pods)))
+    assert {("E_POD_PENDING", "node-2"), ("E_POD_UNSCHEDULED", "t/l")} <= found
+
+
 def test_every_finding_has_words_and_somebody_responsible() -> None:
     known = {"cni", "ipam", "agent", "proxy", "dns", "kernel", "app", "object", "underlay"}
     for code, kind in CATALOGUE.items():
