@@ -402,9 +402,10 @@ async def serve(config: ServeConfig, stop: asyncio.Event, again: asyncio.Event |
         await server.start()
         if config.ready:
             config.ready.set()
-        async with asyncio.TaskGroup() as tasks:
-            watching = tasks.create_task(_reload_on(server, again)) if again else None
+        watching = asyncio.ensure_future(_reload_on(server, again)) if again else None
+        try:
             await server.run(stop)
+        finally:
             if watching:
                 watching.cancel()
     finally:

@@ -57,7 +57,12 @@ class Successor:
 
 
 async def succeed(path: Path) -> Successor | None:
-    """Return what a running server offers at ``path``; None if no server runs. Raises NotPermitted."""
+    """Return what a running server offers at ``path``; None if no server runs. Raises NotPermitted, InvalidInput."""
+    if not os.access(path.parent, os.W_OK | os.X_OK):  # before anything is taken over
+        raise InvalidInput(
+            f"{path}: no directory that may be written to",
+            "name a socket in one, such as /run/kubenet/dns.sock",
+        )
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     connection.setblocking(False)
     try:

@@ -177,5 +177,7 @@ def test_the_sockets_are_for_our_user_alone(tmp_path: Path) -> None:
             assert not path.exists()
         with pytest.raises(InvalidInput, match="handover: No such file or directory"):
             Offer(tmp_path / "missing" / "handover", dict)
+        with pytest.raises(InvalidInput, match="no directory that may be written to"):
+            await succeed(tmp_path / "missing" / "handover")
 
     on(case)
