@@ -30,14 +30,19 @@ class Scope:
 _NOTHING: dict[str, str] = {}  # one for all; nobody changes it
 
 
+def _fresh(text: str) -> str:
+    """Return a copy: a text that lies among the objects of a list keeps their memory from coming back."""
+    return text.encode().decode()
+
+
 def _version_of(each: ObjectT) -> ObjectT:
     """Return what the cache needs of an object: the zone holds the rest in a form of its own."""
     metadata = each.metadata
     kept = ObjectMeta(
-        name=metadata.name,
+        name=_fresh(metadata.name),
         namespace=intern(metadata.namespace),
-        uid=metadata.uid,
-        resource_version=metadata.resource_version,
+        uid=_fresh(metadata.uid),
+        resource_version=_fresh(metadata.resource_version),
         labels=_NOTHING,
         annotations=_NOTHING,
     )

@@ -29,15 +29,13 @@ class FrameReader:
 
     def messages(self) -> Iterator[bytes]:
         """Give the complete messages, oldest first; those not taken are given again."""
-        while (message := self._next()) is not None:
-            yield message
-
-    def _next(self) -> bytes | None:
-        start, end = self._at + 2, self._end
-        if len(self._buffer) < end:
-            return None
-        self._at = end
-        return self._buffer[start:end]
+        buffer = self._buffer
+        while len(buffer) >= (start := self._at + 2):
+            end = start + (buffer[start - 2] << 8 | buffer[start - 1])
+            if len(buffer) < end:
+                return
+            self._at = end
+            yield buffer[start:end]
 
     @property
     def _end(self) -> int:

@@ -57,7 +57,10 @@ class Successor:
 
 
 async def succeed(path: Path) -> Successor | None:
-    """Return what a running server offers at ``path``; None if no server runs. Raises NotPermitted, InvalidInput."""
+    """Return what a running server offers at ``path``, None if none runs.
+
+    Raises NotPermitted, InvalidInput.
+    """
     if not os.access(path.parent, os.W_OK | os.X_OK):  # before anything is taken over
         raise InvalidInput(
             f"{path}: no directory that may be written to",

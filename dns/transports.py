@@ -26,7 +26,7 @@ from typing import Protocol, TypeAlias
 from dns.framing import FrameReader, framed
 from dns.mmsg import SLOT_BYTES, Datagrams, available
 from dns.respond import Forwarding, Messages, Quick, Response
-from dns.tally import UDP, UDP6, Meter
+from dns.tally import UDP, UDP6, Meter, way_of
 from kubenet.errors import KubenetError
 
 BATCH = 64  # datagrams, or messages of one connection, between two looks at everything else
@@ -366,28 +366,35 @@ class StreamConnection(asyncio.Protocol):
     def _serve(self) -> None:
         """Answer what is there, a bounded piece at a time."""
         self._scheduled = False
-        began = self._loop.time()
-        replies: list[bytes] = []
-        sizes: list[int] = []
-        taken = 0
-        if self._may_serve():
-            for message in islice(self._frames.messages(), min(BATCH, self._left)):
-                taken += 1
-                sizes.append(len(message))
-                self._answer(message, replies)
-                if self._in_flight >= self._server.limits.in_flight:
-                    break
+        taken = self._answer_some() if self._may_serve() else 0
         self._left -= taken
-        if replies:
-            self._write(b"".join(replies))
-            if self._server.meter:
-                lengths = [len(each) - 2 for each in replies]
-                self._server.meter.many("tcp", sizes, lengths, self._loop.time() - began)
         if taken or self._frames.ready:
             self._partial_since = None
         if taken == BATCH:
             self._serve_soon()
         self._settle()
+
+    def _answer_some(self) -> int:
+        """Answer what is there, up to a batch; return how many messages that were."""
+        began = self._loop.time()
+        replies: list[bytes] = []
+        sizes: list[int] = []
+        quick, way = self._server.responder.quick, way_of(self.client, stream=True)
+        for message in islice(self._frames.messages(), min(BATCH, self._left)):
+            sizes.append(len(message))
+            reply = quick(message, way) if quick else None
+            if reply is not None:
+                replies.append(framed(reply))
+                continue
+            self._answer(message, replies)
+            if self._in_flight >= self._server.limits.in_flight:
+                break
+        if replies:
+            self._write(b"".join(replies))
+            if self._server.meter:
+                lengths = [len(each) - 2 for each in replies]
+                self._server.meter.many("tcp", sizes, lengths, self._loop.time() - began)
+        return len(sizes)
 
     def _serve_soon(self) -> None:
         if not self._scheduled:
@@ -408,7 +415,9 @@ class StreamConnection(asyncio.Protocol):
 
     def _answer(self, message: bytes, replies: list[bytes]) -> None:
         try:
-            reply = self._server.responder.respond(message, stream=True, client=self.client, port=self.port)
+            reply = self._server.responder.respond_slowly(
+                message, stream=True, client=self.client, port=self.port
+            )
             if isinstance(reply, Forwarding):
                 self._in_flight += 1
                 self._server.forward(reply, self._deliver)

@@ -108,7 +108,7 @@ def cost_us(server: Server, load: Load) -> float:
             "-l",
             f"{load.seconds:g}",
         ]
-        argv += ["-c", "20" if load.tcp else "4", "-q", "100", "-T", "1"]
+        argv += ["-c", "10" if load.tcp else "4", "-q", "100", "-T", "1"]
         argv += ["-m", "tcp"] * load.tcp + ["-e"] * load.edns
         before = server.cpu_ns()
         done = run.run(argv, timeout_s=load.seconds + 60)

@@ -224,3 +224,38 @@ def test_S8_ports_are_spread_over_the_whole_range(world: World, tmp_path: Path) 
         assert len(ports) > 150
 
     on(case)
+
+
+def test_S8_D1_no_forged_answer_is_cached(world: World, tmp_path: Path) -> None:
+    """A forger who knows port and question, and guesses: many ids but ours, and at last ours in another case.
+
+    The worst of all: what he sends comes from the server's own address and port, before its answer.
+    """
+
+    def forged(message: bytes, tcp: bool) -> list[bytes]:
+        genuine = answered(message)
+        if tcp:
+            return [framed(genuine)]
+        end = message.index(0, 12)
+        wrong = answered(message, last=66)
+        ids = [
+            int.from_bytes(message[:2], "big") ^ number for number in range(1, 200)
+        ]  # more would not fit its socket's buffer
+        guesses = [each.to_bytes(2, "big") + wrong[2:] for each in ids]
+        other_case = wrong[:12] + wrong[12:end].swapcase() + wrong[end:]
+        other_name = wrong[:13] + b"xyz" + wrong[16:]
+        return [*guesses, wrong[:12], other_name, other_case, genuine]
+
+    async def case() -> None:
+        with Upstream(world, forged) as upstream:
+            text = corefile("cache 30", f"forward . {THERE[0]}:{THERE[1]}")
+            async with serving(world, tmp_path / "Corefile", text) as server:
+                for number in range(5):
+                    name = f"victim{number}.example.com"
+                    for _ in range(2):
+                        assert (await ask(world, name)).rdata == ["192.0.2.1"]
+                assert server.live is not None
+                assert server.live.parts[0].forwarders[0].mismatched > 900
+            assert len(upstream.asked) <= 10  # each once over UDP and once over TCP, then from the cache
+
+    on(case)
