@@ -151,7 +151,8 @@ class CorefileServer:
         blocks, digest = read_configuration(self.config)
         if self._link:
             self._linked = self._loop.create_task(self._link.run())
-        await self._take(blocks, Wait(SUCCEED_S, required=True) if self._successor else Wait(0.0))
+        late = self._successor or self._link  # somebody else answers until we know the cluster
+        await self._take(blocks, Wait(SUCCEED_S, required=True) if late else Wait(0.0))
         self._digest = digest
         if self._hub:
             config = self.config

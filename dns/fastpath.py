@@ -53,6 +53,7 @@ _IN = CLASS_IN.to_bytes(2, "big")
 # These types are refused whether the name exists or not.
 _NEVER_DENIED = frozenset(rtype.to_bytes(2, "big") for rtype in (RType.OPT, RType.AXFR, RType.IXFR))
 _OPT_BYTES = 11  # without options
+_DO_AT = 7  # the high octet of its flags, of which we only ever set DO
 _MOST_OPT_FORMS = 64
 _MOST_PARENTS = 4096
 _MOST_HEADS = 4096
@@ -131,8 +132,6 @@ class FastPath:
             if known is None:
                 return None
             limit, opt = known
-            if opt[7]:  # the high octet of the flags: DO
-                self.tallies.dnssec_ok += 1
         elif len(message) != end:
             return None
         if way >= TCP:
@@ -143,6 +142,8 @@ class FastPath:
         if len(records) > limit - end - len(opt):
             return None
         tail.tally[way] += 1
+        if opt and opt[_DO_AT]:
+            self.tallies.dnssec_ok += 1
         return b"".join((message[:2], tail.heads[number], message[HEADER_BYTES:end], records, opt))
 
     def _look(self, message: bytes, end: int, number: int, limit: int, opt: bytes, way: int) -> bytes | None:
@@ -169,6 +170,7 @@ class FastPath:
         elif len(records) > room:
             return None
         tail.tally[way] += 1
+        self.tallies.dnssec_ok += bool(opt and opt[_DO_AT])
         return b"".join((message[:2], head, message[HEADER_BYTES:end], records, opt))
 
     def _cut(self, number: int, whole: int, opt: bool) -> bytes:
@@ -213,6 +215,7 @@ class FastPath:
         if records is None or len(records) > limit - end:
             return None
         self.tallies.of(int.from_bytes(rtype, "big"), Rcode.NXDOMAIN, "kubernetes")[way] += 1
+        self.tallies.dnssec_ok += bool(opt and opt[_DO_AT])
         head = self._heads_of((0, 1, 0), Rcode.NXDOMAIN)[number]
         return b"".join((message[:2], head, message[HEADER_BYTES:end], records, opt))
 

@@ -40,6 +40,7 @@ LAST_IDLE_S = 2.0  # of connections, when we are about to end
 REFLECTORS = frozenset((0, 7, 13, 17, 19))
 REFLECTORS_MOST = 255
 
+SO_RCVBUFFORCE = 33  # asm-generic/socket.h
 IP_PKTINFO = getattr(socket, "IP_PKTINFO", 8)  # named by Python 3.12
 
 Reply: TypeAlias = Callable[[bytes], None]  # sends one message to the client that asked
@@ -89,7 +90,7 @@ class UdpListener:
         self._busy = False  # whether many came at the last wake-up
         self._loop = asyncio.get_running_loop()
         bound.setblocking(False)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+        _widen(bound)
         self._everywhere = bound.getsockname()[0] in ("0.0.0.0", "::")
         if self._everywhere:
             _ask_for_destination(bound)
@@ -189,6 +190,14 @@ class UdpListener:
                 self._socket.sendto(reply, source)
         except OSError:  # buffer full, filtered, no way back: the client asks again
             self.counters.unsent += 1
+
+
+def _widen(bound: socket.socket) -> None:
+    """Let the socket hold a burst; beyond net.core.rmem_max only if we may (CAP_NET_ADMIN)."""
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER_BYTES)
+    except PermissionError:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
 
 
 def _ask_for_destination(bound: socket.socket) -> None:
