@@ -7,6 +7,7 @@ from kubenet.model.links import IPAddress, Link, LinkKind, Route
 from kubenet.model.objects import Pod
 from kubenet.observe.checks.base import Verdict, cidr_of, command, ip_of, nodes_seen, running_pods, tunnel_of
 from kubenet.observe.findings import Finding
+from kubenet.observe.rule_text import Listing, listing
 from kubenet.observe.snapshot import Snapshot
 from kubenet.observe.state import PlaceState, route_to
 
@@ -109,12 +110,21 @@ def _node_side(snapshot: Snapshot, pod: Pod, ip: IPv4Address, mac: str) -> Itera
         words = f"{link.ifname} of {node}, the other end of {key}, is down"
         step = command(snapshot, node, f"ip link set {link.ifname} up")
         yield Finding("E_POD_LINK_DOWN", node, words, step, link.ifname)
+    yield from _gateway_mac(snapshot, key, link)
     neighbor = state.links.neighbors.get((route.ifname, ip))
     routed = route.destination.prefixlen == 32 and link.kind is LinkKind.VETH
     if routed and (neighbor is None or (mac and neighbor.mac != mac)):
         has = f"{neighbor.mac}" if neighbor else "none"
         words = f"{node} has the MAC address {has} for its pod {key}, which has {mac}"
         yield Finding("E_POD_HOST_ROUTE", node, words, command(snapshot, node, "ip neigh"), route.ifname)
+
+
+def _gateway_mac(snapshot: Snapshot, key: str, link: Link) -> Iterator[Finding]:
+    """Compare whom a routed pod takes for its gateway with the other end of its cable."""
+    for (ifname, ip), neighbor in snapshot.states[key].links.neighbors.items():
+        if ip.is_link_local and ip.version == 4 and link.mac and neighbor.mac != link.mac:
+            words = f"{key} takes {neighbor.mac} for its gateway; the other end of its cable is {link.mac}"
+            yield Finding("E_POD_GATEWAY", key, words, command(snapshot, key, "ip neigh"), ifname)
 
 
 def _is_wrong_way(route: Route, state: PlaceState) -> bool:
@@ -186,9 +196,23 @@ def _node(snapshot: Snapshot, state: PlaceState) -> Iterator[Finding]:
 
 
 def _drops_forwarded(state: PlaceState) -> bool:
+    """Whether a chain for forwarded packets drops by policy, and no rule could accept pods' packets."""
     for saved in (state.iptables, state.legacy):
         _, found, table = saved.partition("*filter")
         table = table.partition("COMMIT")[0]
         if found and ":FORWARD DROP" in table and "-j KUBENET-FORWARD" not in table:
             return True
-    return False
+    read = listing(state.nft, state.iptables)
+    dropping = [
+        chain
+        for chain, hook in read.hooks.items()
+        if hook == "forward" and read.policies[chain] == "drop" and chain[0] not in read.by_iptables
+    ]
+    return any(not _may_accept(read, *chain) for chain in dropping)
+
+
+def _may_accept(read: Listing, table: str, chain: str) -> bool:
+    texts = [rule.text for (t, c, _), rule in read.rules.items() if (t, c) == (table, chain)]
+    return any(
+        ("accept" in text and "ct state" not in text) or "jump" in text or "goto" in text for text in texts
+    )

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
 from kubenet.model.objects import Service
-from kubenet.observe.checks.base import Verdict, command, nodes_seen
+from kubenet.observe.checks.base import Verdict, cidr_of, command, nodes_seen
 from kubenet.observe.findings import Finding
 from kubenet.observe.names import names_of
 from kubenet.observe.snapshot import Snapshot
@@ -139,7 +139,7 @@ def _ends(rules: list[str]) -> Iterator[tuple[IPv4Address, int]]:
 def check_proxy(snapshot: Snapshot) -> Verdict:
     """Compare each node's rules with Services and EndpointSlices."""
     wanted = _wanted(snapshot)
-    findings = [*_empty(snapshot)]
+    findings = [*_empty(snapshot), *_ghosts(snapshot)]
     rules = {node.metadata.name: node_rules(state) for node, state in nodes_seen(snapshot)}
     for name, have in rules.items():
         findings += _missing(snapshot, name, wanted) if have is None else _node(snapshot, name, have, wanted)
@@ -175,6 +175,17 @@ def _empty(snapshot: Snapshot) -> Iterator[Finding]:
             selector = ",".join(f"{name}={value}" for name, value in service.spec.selector.items())
             step = f"kubectl get pods -n {service.metadata.namespace} -l {selector}"
             yield Finding("E_SERVICE_NO_ENDPOINTS", key, f"no ready pod matches {selector}", step)
+
+
+def _ghosts(snapshot: Snapshot) -> Iterator[Finding]:
+    """Look for endpoints in the nodes' ranges that no pod has."""
+    names = names_of(snapshot.cluster)
+    ranges = [cidr for node in snapshot.cluster.nodes if (cidr := cidr_of(node))]
+    ends = {(at.key, ip) for at in names.services.values() for ip, _ in at.endpoints}
+    for key, ip in sorted(ends):
+        if ip not in names.hosts and any(ip in cidr for cidr in ranges):
+            step = f"kubectl get endpointslices -n {key.partition('/')[0]} -o wide"
+            yield Finding("E_POD_GONE", key, f"endpoint {ip} of service {key} is no pod's address", step)
 
 
 def _missing(snapshot: Snapshot, name: str, wanted: Mapping[ServiceSocket, object]) -> Iterator[Finding]:

@@ -81,7 +81,7 @@ def pod_state(node: int) -> PlaceState:
         Link("eth0", LinkKind.VETH, mac(30 + node), 1450),
         Address("eth0", IPv4Interface((pod_ip(node), 32))),
         Route(EVERYWHERE, "eth0", GATEWAY, onlink=True),
-        Neighbor("eth0", GATEWAY, "ee:ee:ee:ee:ee:ee"),
+        Neighbor("eth0", GATEWAY, mac(60)),
     )
     return PlaceState(PlaceName(f"t/pod-{node}", PlaceKind.POD, f"node-{node}"), links)
 
@@ -198,6 +198,28 @@ def told(**fields: object) -> Change:
     return lambda s: replace(s, **fields)  # type: ignore[arg-type]
 
 
+def stranger(s: Snapshot) -> Snapshot:
+    """The pod's gateway has a MAC address that nobody has."""
+    return with_link(s, "node-1", "k1", mac=mac(61))
+
+
+def ghost(s: Snapshot) -> Snapshot:
+    (first, second) = s.cluster.pods
+    moved = msgspec.structs.replace(
+        second, status=msgspec.structs.replace(second.status, pod_ip="10.244.2.7")
+    )
+    return replace(s, cluster=replace(s.cluster, pods=(first, moved)))
+
+
+DOCKER = """table ip docker { # handle 7
+	chain c { # handle 1
+		type filter hook forward priority filter; policy drop;
+		ct state established,related accept # handle 2
+	}
+}
+"""
+
+
 def docker(s: Snapshot) -> Snapshot:
     dropping = with_rules(s, "node-1", ":FORWARD ACCEPT", ":FORWARD DROP")
     return with_rules(dropping, "node-1", "-A FORWARD -j KUBENET-FORWARD\n", "")
@@ -229,6 +251,9 @@ BROKEN: list[tuple[str, str, Change]] = [
     ("E_BLACKHOLE", "node-1", changed("node-1", unroutable=("blackhole default",))),
     ("E_CONNTRACK_FULL", "node-1", changed("node-1", sysctls=FULL)),
     ("E_FORWARD_POLICY", "node-1", docker),
+    ("E_FORWARD_POLICY", "node-1", changed("node-1", nft=DOCKER)),
+    ("E_POD_GATEWAY", ONE, stranger),
+    ("E_POD_GONE", "t/web", ghost),
     ("E_SERVICE_STALE", "node-2", rules("node-2", "10.244.2.2:8080\nCOMMIT", "10.244.2.9:8080\nCOMMIT")),
     ("E_SERVICE_MISSING", "node-1", rules("node-1", "-d 10.96.0.80/32", "-d 10.96.0.81/32")),
     ("E_HAIRPIN", "node-1", rules("node-1", "-A KUBE-SEP-A -s 10.244.2.2/32 -j KUBE-MARK-MASQ\n")),
