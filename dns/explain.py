@@ -18,12 +18,13 @@ from dns.cluster import zone_config
 from dns.corefile import no_files, read_corefile
 from dns.feed import ClusterFeed
 from dns.names import WireName
+from dns.part import Part
 from dns.plugins.registry import read_blocks
 from dns.read import service_key
 from dns.records import RRset
 from dns.service import ServiceKey
 from dns.settings import Block, Kubernetes
-from dns.site import Part, Site
+from dns.site import Site
 from dns.wire import RD, Query, Question, Rcode, RType
 from dns.zone import Zone
 from kubenet.model.objects import EndpointSlice, KubeObject, Namespace, Pod, Service

@@ -20,6 +20,7 @@ from dns.cluster import ClusterNames
 from dns.forward import Ask, Forwarder, Patience, Transport, Upstream
 from dns.health import Manners
 from dns.metrics import ForwardFigures
+from dns.part import Finished, Part
 from dns.plugins.errors import ErrorLines, Line
 from dns.plugins.querylog import Told, line_of
 from dns.plugins.template import type_name
@@ -27,7 +28,7 @@ from dns.relay import UpstreamReply
 from dns.reply import opt_record
 from dns.respond import Forwarding, Response
 from dns.settings import Block, ForwardTo, Kubernetes
-from dns.site import Finished, Part, Site, count
+from dns.site import Site, count
 from dns.streams import SocketFactory, StreamConfig, client_context
 from dns.tally import WAYS
 from dns.transports import Reply

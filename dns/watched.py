@@ -14,11 +14,11 @@ from typing import TypeAlias
 
 from dns import names
 from dns.names import WireName
+from dns.part import Part
 from dns.plugins.files import FilePlugin, origin_of
 from dns.plugins.shapes import search_path
 from dns.plugins.values import ZoneDirectory, ZoneFile
 from dns.settings import Block, Hosts
-from dns.site import Part
 from dns.zonefile import FileZone, read_zone
 from kubenet.errors import InvalidInput, KubenetError
 

@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 
 from dns import names
 from dns.chain import Origin
+from dns.part import Part
 from dns.plugins.querylog import Told, line_of
 from dns.plugins.registry import DONE
 from dns.relay import read_reply
 from dns.respond import Forwarding
-from dns.site import Part, Site
+from dns.site import Site
 from dns.wire import QR, RA, Query, RType, option, read_query
 from dns.zone import PodsMode
 from kubenet.errors import InvalidInput

@@ -4,9 +4,10 @@ import pytest
 
 from dns import names
 from dns.corefile import no_files, read_corefile
+from dns.part import Part
 from dns.plugins.registry import read_blocks
 from dns.respond import Forwarding, Messages
-from dns.site import Part, Site
+from dns.site import Site
 from dns.tally import MOST_KINDS
 from dns.wire import RType
 from tests.unit.dns.world import PLAIN_OPT, ZONE, Cluster, Seen, query, seen, service
