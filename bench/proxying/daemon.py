@@ -10,7 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from bench.proxying.feed import Feed, pod
+from bench.proxying.addresses import pod
+from bench.proxying.feed import Feed
 from bench.proxying.tables import NETWORK
 from kubenet.kernel.netns import NetNs
 from kubenet.reconcile import Pace, Reconciler

@@ -9,19 +9,8 @@ import time
 from collections.abc import AsyncGenerator, Mapping
 from ipaddress import IPv4Address
 
+from bench.proxying.addresses import pod, vip
 from kubenet.client.transport import ApiClient
-
-_FIRST_VIP, _FIRST_POD = int(IPv4Address("10.96.1.0")), int(IPv4Address("10.128.1.0"))
-
-
-def vip(number: int) -> IPv4Address:
-    """Return the cluster address of a Service."""
-    return IPv4Address(_FIRST_VIP + number)
-
-
-def pod(number: int) -> IPv4Address:
-    """Return the address of a pod."""
-    return IPv4Address(_FIRST_POD + number)
 
 
 def service_json(number: int) -> str:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address
 from statistics import median
 
-from bench.proxying.feed import pod, vip
+from bench.proxying.addresses import pod, vip
 from bench.proxying.tables import HERE, NETWORK, kube_proxy_iptables, service_port, serving
 from kubenet.kernel import iptables
 from kubenet.kernel.conntrack import Conntrack

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address, ip_network
 
-from bench.proxying.feed import pod, vip
+from bench.proxying.addresses import pod, vip
 from proxy.policy import Locality, ServingPort, serve
 from proxy.ports import Endpoint, NodeNetwork, ServicePort, ServicePortName
 
