@@ -1,5 +1,7 @@
 """Server blocks and plugins: who answers which name, and in which order they are asked."""
 
+from pathlib import Path
+
 import pytest
 
 from dns import names
@@ -12,6 +14,7 @@ from dns.tally import MOST_KINDS
 from dns.wire import RType
 from tests.unit.dns.world import PLAIN_OPT, ZONE, Cluster, Seen, query, seen, service
 
+KUBEADM = Path(__file__).parents[2] / "golden" / "kubeadm.Corefile"
 WEB = f"web.demo.svc.{ZONE}"
 KUBERNETES = "kubernetes cluster.local in-addr.arpa ip6.arpa"
 
@@ -73,6 +76,12 @@ def test_a_name_belongs_to_the_block_with_the_longest_zone() -> None:
 def test_a_name_of_no_block_is_refused() -> None:
     asked = site(f"{ZONE} {{\n {KUBERNETES}\n}}")
     assert status(asked, "example.com") == "REFUSED"
+    assert rdata(asked, WEB) == ["10.96.1.1"]
+
+
+def test_P_with_kubeadms_corefile_kept_replies_come_first() -> None:
+    asked = site(KUBEADM.read_text(), Cluster(service("demo/web", "10.96.1.1"), upstream=True))
+    assert asked.quick is not None
     assert rdata(asked, WEB) == ["10.96.1.1"]
 
 
