@@ -50,26 +50,54 @@ def _walk(node: yaml.MappingNode, source: str, prefix: str = "") -> list[tuple[s
     found: list[tuple[str, tuple[Value, int]]] = []
     seen = set()
     for key, value in node.value:
-        path = f"{prefix}{key.value}"
         line = key.start_mark.line + 1
+        path = f"{prefix}{_named_key(key, source)}"
         if path in seen:
             raise InvalidInput(f"{source}:{line}: field {path!r} stands twice")
         seen.add(path)
         if isinstance(value, yaml.MappingNode) and path in _SECTIONS:
             found += _walk(value, source, f"{path}.")
         else:
-            found.append((path, (_plain(value), line)))
+            found.append((path, (_named(value, source), line)))
     return found
+
+
+class _Refused(InvalidInput):
+    """What cannot be meant, and its line."""
+
+    def __init__(self, node: yaml.Node, why: str) -> None:
+        super().__init__(why)
+        self.line = node.start_mark.line + 1
+
+
+def _named(node: yaml.Node, source: str) -> Value:
+    try:
+        return _plain(node)
+    except _Refused as refused:
+        raise InvalidInput(f"{source}:{refused.line}: {refused}") from None
+
+
+def _named_key(node: yaml.Node, source: str) -> str:
+    try:
+        return _key(node)
+    except _Refused as refused:
+        raise InvalidInput(f"{source}:{refused.line}: {refused}") from None
 
 
 def _plain(node: yaml.Node, depth: int = 0) -> Value:
     if depth > _MAX_DEPTH:
-        raise InvalidInput(f"nested more than {_MAX_DEPTH} deep")
+        raise _Refused(node, f"nested more than {_MAX_DEPTH} deep")
     if isinstance(node, yaml.MappingNode):
-        return {key.value: _plain(value, depth + 1) for key, value in node.value}
+        return {_key(key): _plain(value, depth + 1) for key, value in node.value}
     if isinstance(node, yaml.SequenceNode):
         return [_plain(each, depth + 1) for each in node.value]
     return _scalar(node)
+
+
+def _key(node: yaml.Node) -> str:
+    if not isinstance(node, yaml.ScalarNode):
+        raise _Refused(node, "a list or mapping is no name of a field")
+    return str(node.value)
 
 
 def _scalar(node: yaml.Node) -> Value:

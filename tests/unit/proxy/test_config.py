@@ -88,6 +88,9 @@ def test_A6_row65_defaults() -> None:
             "mode: iptables\nmode: nftables\n", "proxy.yaml:4: field 'mode' stands twice", id="twice"
         ),
         pytest.param("mode: [\n", "not YAML", id="no YAML"),
+        pytest.param("ipvs:\n  ? [a]\n  : b\n", "proxy.yaml:4: a list or mapping is no name", id="no name"),
+        pytest.param("? [a]\n: b\n", "proxy.yaml:3: a list or mapping is no name", id="no name, outside"),
+        pytest.param("ipvs: " + "[" * 30 + "]" * 30, "proxy.yaml:3: nested more than 20", id="too deep"),
     ],
 )
 def test_A6_row64_what_cannot_be_meant_is_named_with_its_line(text: str, complaint: str) -> None:
