@@ -1,10 +1,15 @@
 """The command line's own errors."""
 
 from collections.abc import Sequence
+from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
+import yaml
 
 from kubenet.cli.main import main
+from proxy.config import Settings
+from proxy.config_options import OPTIONS
 
 
 @pytest.mark.parametrize(
@@ -38,6 +43,20 @@ def test_what_cannot_be_done_ends_in_one_line(
     said = capsys.readouterr().err
     assert complaint in said
     assert said.count("\n") == 1
+
+
+def test_the_daemon_set_says_what_the_command_understands_and_asks_where_it_answers() -> None:
+    (daemon_set,) = (
+        each
+        for each in yaml.safe_load_all((Path(__file__).parents[3] / "deploy" / "proxy.yaml").read_text())
+        if each["kind"] == "DaemonSet"
+    )
+    (container,) = daemon_set["spec"]["template"]["spec"]["containers"]
+    command, *words = container["args"]
+    assert command == "proxy"
+    known = {option.flag for option in OPTIONS} | {"config"}
+    assert {word.removeprefix("--").partition("=")[0] for word in words} <= known
+    assert Settings().healthz == (ip_address("0.0.0.0"), container["livenessProbe"]["httpGet"]["port"])
 
 
 def test_nothing_is_there_and_so_nothing_is_decided(capsys: pytest.CaptureFixture[str]) -> None:
