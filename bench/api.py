@@ -1,13 +1,13 @@
 """The API server, its store and the client.
 
-The peer, where it is installed, is the official Python client (``pip install kubernetes``).
+The peer is the official Python client, in the environment that ``./dev test e2e`` makes for it.
 The load generator is a process of its own; processor time is the server's, or the client's, alone.
 """
 
 import asyncio
 import contextlib
 import gc
-import importlib.util
+import json
 import multiprocessing
 import resource
 import socket
@@ -26,6 +26,7 @@ from kubenet.apiserver.http import ApiServer
 from kubenet.client.informer import Informer
 from kubenet.client.kubeconfig import ClusterConfig
 from kubenet.client.transport import ApiClient
+from kubenet.kernel.run import run
 from kubenet.model.objects import EndpointSlice
 from kubenet.model.resources import ENDPOINTSLICES
 from kubenet.store.base import Store
@@ -310,14 +311,6 @@ def _list_ours(url: str) -> int:
     return asyncio.run(run())
 
 
-def _list_official(url: str) -> int:
-    from kubernetes import client  # type: ignore[import-not-found,unused-ignore]  # a peer, if installed
-
-    configuration = client.Configuration(host=url)
-    api = client.DiscoveryV1Api(client.ApiClient(configuration))
-    return len(api.list_endpoint_slice_for_all_namespaces().items)
-
-
 def _watch_ours(url: str) -> int:
     async def run() -> int:
         seen = 0
@@ -341,16 +334,31 @@ def _watch_ours(url: str) -> int:
     return asyncio.run(run())
 
 
-def _watch_official(url: str) -> int:
-    from kubernetes import client, watch  # type: ignore[import-not-found,unused-ignore]
-
-    api = client.DiscoveryV1Api(client.ApiClient(client.Configuration(host=url)))
-    seen = 0
+PEER_PYTHON = Path(__file__).parents[1] / ".venv-clients" / "bin" / "python"  # made by ./dev test e2e
+PEER = """
+import json, resource, sys
+from kubernetes import client, watch
+api = client.DiscoveryV1Api(client.ApiClient(client.Configuration(host=sys.argv[1])))
+before = resource.getrusage(resource.RUSAGE_SELF)
+seen = 0
+if sys.argv[2] == "list":
+    seen = len(api.list_endpoint_slice_for_all_namespaces().items)
+else:
     for _ in watch.Watch().stream(api.list_endpoint_slice_for_all_namespaces):
         seen += 1
-        if seen >= WATCHED // 10:
-            return seen
-    return seen
+        if seen >= int(sys.argv[3]):
+            break
+after = resource.getrusage(resource.RUSAGE_SELF)
+used_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+print(json.dumps([seen, used_s, (after.ru_maxrss - before.ru_maxrss) / 1024]))
+"""
+
+
+def official(url: str, what: str, count: int) -> tuple[int, float, float]:
+    """Let the official client list or watch; return how many it saw, its processor time, and its memory."""
+    done = run((str(PEER_PYTHON), "-c", PEER, url, what, str(count)), timeout_s=600.0)
+    seen, used_s, size_mb = json.loads(done.stdout)
+    return int(seen), float(used_s), float(size_mb)
 
 
 def in_process(work: Callable[[str], int], url: str) -> tuple[int, float, float]:
@@ -368,8 +376,11 @@ def compare_lists(names: frozenset[str], rounds: int) -> None:
     peer: dict[str, list[float]] = {"cpu": [], "memory": []}
     with served("", LISTED) as (url, _):
         for _ in range(rounds):
-            for work, samples in ((_list_ours, mine), (_list_official, peer)):
-                count, used_s, size_mb = in_process(work, url)
+            for found, samples in (
+                (in_process(_list_ours, url), mine),
+                (official(url, "list", LISTED), peer),
+            ):
+                count, used_s, size_mb = found
                 assert count == LISTED
                 samples["cpu"].append(used_s)
                 samples["memory"].append(size_mb)
@@ -383,9 +394,11 @@ def compare_watches(rounds: int) -> None:
     peer: list[float] = []
     with served("", WATCHED) as (url, _):
         for _ in range(rounds):
-            for work, samples in ((_watch_ours, mine), (_watch_official, peer)):
-                count, used_s, _ = in_process(work, url)
-                samples.append(count / used_s)
+            for found, samples in (
+                (in_process(_watch_ours, url), mine),
+                (official(url, "watch", WATCHED // 10), peer),
+            ):
+                samples.append(found[0] / found[1])
     report(FIGURES["client-watch"], mine, peer)
 
 
@@ -406,11 +419,9 @@ def main() -> None:
         if name in wanted.figures:
             report(FIGURES[name], [take() for _ in range(wanted.rounds)])
     against = [name for name in FIGURES if name.startswith("client-") and name in wanted.figures]
-    if against and importlib.util.find_spec("kubernetes") is None:
+    if against and not PEER_PYTHON.exists():
         for name in against:
-            skip(
-                FIGURES[name], "the official client is missing; pip install kubernetes into this environment"
-            )
+            skip(FIGURES[name], "the official client is missing; next: ./dev test e2e makes .venv-clients")
         return
     if any(name.startswith("client-list") for name in against):
         compare_lists(wanted.figures, wanted.rounds)
