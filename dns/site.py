@@ -62,7 +62,7 @@ class Site:
     @property
     def quick(self) -> Quick | None:
         """What may be asked first: it answers what is ordinary, and counts it."""
-        return self._fast.reply if self._fast else None
+        return None if self._fast is None else self._fast.reply
 
     def _is_alone(self, plain: Part) -> bool:
         """Return whether every name of the zone is the block's: no other block has a piece of it."""
