@@ -99,11 +99,9 @@ def _peak_mb() -> float:
 
 
 def load_daemon(count: int) -> Mapping[str, float]:
-    """Load a whole daemon in this process, which collects garbage as the command does."""
+    """Load a whole daemon in this process."""
     from bench.proxying.daemon import loaded
-    from kubenet.cli.proxy_run import collect_garbage_seldom
 
-    collect_garbage_seldom()
     return asyncio.run(loaded(count))
 
 
