@@ -88,6 +88,7 @@ class UdpListener:
         self._meter = meter
         self._way = UDP6 if bound.family == socket.AF_INET6 else UDP
         self._busy = False  # whether many came at the last wake-up
+        self._outbox: list[tuple[Source, Ancillary, bytes]] = []
         self._loop = asyncio.get_running_loop()
         bound.setblocking(False)
         _widen(bound)
@@ -104,6 +105,7 @@ class UdpListener:
     def close(self) -> None:
         """Stop answering; the socket is closed."""
         if self._socket.fileno() != -1:
+            self._flush()
             self.stop()
             self._socket.close()
 
@@ -155,7 +157,7 @@ class UdpListener:
             datagrams.reply(slot, reply)
         elif isinstance(reply, Forwarding):
             ancillary = _answer_from(datagrams.ancillary(slot))
-            self._forward(reply, partial(self._send, source, ancillary))
+            self._forward(reply, partial(self._send_soon, source, ancillary))
 
     def _answer(self, message: bytes, source: Source, ancillary: Ancillary) -> None:
         began = self._loop.time()
@@ -170,7 +172,7 @@ class UdpListener:
             if self._meter:
                 self._meter.one("udp", len(message), len(reply), self._loop.time() - began)
         elif isinstance(reply, Forwarding):
-            self._forward(reply, partial(self._send, source, ancillary))
+            self._forward(reply, partial(self._send_soon, source, ancillary))
 
     def _reply_to(self, message: bytes, source: Source) -> Response | None:
         if source[1] in REFLECTORS:
@@ -181,6 +183,17 @@ class UdpListener:
         except KubenetError:
             self.counters.failed += 1
             return None
+
+    def _send_soon(self, source: Source, ancillary: Ancillary, reply: bytes) -> None:
+        """Send with all others of this turn of the loop, so that a client is woken once for many."""
+        if not self._outbox:
+            self._loop.call_soon(self._flush)
+        self._outbox.append((source, ancillary, reply))
+
+    def _flush(self) -> None:
+        outbox, self._outbox = self._outbox, []
+        for source, ancillary, reply in outbox:
+            self._send(source, ancillary, reply)
 
     def _send(self, source: Source, ancillary: Ancillary, reply: bytes) -> None:
         try:

@@ -63,6 +63,7 @@ class UpstreamSockets(Generic[WaiterT]):
         self._loop = asyncio.get_running_loop()
         self._sockets: dict[int, _Port] = {}  # by attempt
         self._unused: dict[Upstream, list[_Port]] = {}
+        self._outbox: list[tuple[int, _Port, bytes]] = []
         self._streams: dict[int, asyncio.Task[None]] = {}
         self.connections = UpstreamStreams(streams or StreamConfig(), open_socket)
         self._timer: asyncio.TimerHandle | None = None
@@ -116,11 +117,25 @@ class UpstreamSockets(Generic[WaiterT]):
         port.attempt = action.attempt
         port.uses += 1
         self._sockets[action.attempt] = port
-        try:
-            port.socket.send(action.message)
-        except OSError:
-            return self._forwarder.failed(action.attempt, self._loop.time())
+        if not self._outbox:
+            self._loop.call_soon(self._flush)
+        self._outbox.append((action.attempt, port, action.message))
         return ()
+
+    def _flush(self) -> None:
+        """Send what has been gathered in this turn of the loop.
+
+        One after the other, for a server that sleeps between two queries has to be woken for each, which
+        costs more than all the rest.
+        """
+        outbox, self._outbox = self._outbox, []
+        for attempt, port, message in outbox:
+            if port.attempt != attempt:
+                continue  # closed meanwhile
+            try:
+                port.socket.send(message)
+            except OSError:
+                self._perform(self._forwarder.failed(attempt, self._loop.time()))
 
     def _port_to(self, upstream: Upstream) -> _Port:
         unused = self._unused.get(upstream)
