@@ -52,7 +52,7 @@ FIGURES = {
 SLICES = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices"
 WATCHERS, EVENTS = 100, 3000
 JSON = {"Content-Type": "application/json"}  # as compact as programs in Go write it
-LISTED, WATCHED = 50_000, 20_000
+LISTED, WATCHED, CHANGING = 50_000, 20_000, 100
 
 
 def slice_body(name: str, turn: int = 0) -> dict[str, Any]:
@@ -78,13 +78,13 @@ def slice_body(name: str, turn: int = 0) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def served(directory: str, count: int = 0) -> Iterator[tuple[str, int]]:
+def served(directory: str, count: int = 0, churning: bool = False) -> Iterator[tuple[str, int]]:
     """Run a server in a process of its own, on SQLite or (no directory) in memory; yield URL and pid."""
     context = multiprocessing.get_context("spawn")
     ready = context.Queue()
     with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
         port = listener.getsockname()[1]
-    process = context.Process(target=_serve, args=(port, directory, count, ready), daemon=True)
+    process = context.Process(target=_serve, args=(port, directory, count, churning, ready), daemon=True)
     process.start()
     try:
         ready.get(timeout=120)
@@ -95,15 +95,22 @@ def served(directory: str, count: int = 0) -> Iterator[tuple[str, int]]:
         process.join()
 
 
-def _serve(port: int, directory: str, count: int, ready: Any) -> None:
+def _serve(port: int, directory: str, count: int, churning: bool, ready: Any) -> None:
     async def run() -> None:
         store: Store = await SqliteStore.open(Path(directory) / "s.db") if directory else MemoryStore()
         for index in range(count):
             await store.create(f"/registry/endpointslices/default/s{index:06}", _stored(index))
         server = ApiServer(store)
-        started = time.perf_counter()
         await server.start([socket.create_server(("127.0.0.1", port), backlog=1024)])
-        ready.put(time.perf_counter() - started)
+        ready.put("ready")
+        while churning:  # a server whose objects change without end: its writer costs the client nothing
+            for index in range(count):
+                key = f"/registry/endpointslices/default/s{index:06}"
+                record = await store.get(key)
+                assert record is not None
+                await store.update(key, _stored(index), record.revision)
+                if index % 10 == 9:
+                    await asyncio.sleep(0.001)  # some 10,000 a second, as far as the machine goes
         await asyncio.Event().wait()
 
     asyncio.run(run())
@@ -344,7 +351,9 @@ seen = 0
 if sys.argv[2] == "list":
     seen = len(api.list_endpoint_slice_for_all_namespaces().items)
 else:
-    for _ in watch.Watch().stream(api.list_endpoint_slice_for_all_namespaces):
+    version = api.list_endpoint_slice_for_all_namespaces(limit=1).metadata.resource_version
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    for _ in watch.Watch().stream(api.list_endpoint_slice_for_all_namespaces, resource_version=version):
         seen += 1
         if seen >= int(sys.argv[3]):
             break
@@ -392,7 +401,7 @@ def compare_lists(names: frozenset[str], rounds: int) -> None:
 def compare_watches(rounds: int) -> None:
     mine: list[float] = []
     peer: list[float] = []
-    with served("", WATCHED) as (url, _):
+    with served("", CHANGING, churning=True) as (url, _):
         for _ in range(rounds):
             for found, samples in (
                 (in_process(_watch_ours, url), mine),

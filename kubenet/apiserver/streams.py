@@ -127,11 +127,11 @@ class Streams:
             headers={"Content-Type": view.content_type, "Cache-Control": "no-cache, private"}
         )
         response.enable_chunked_encoding()
-        await response.prepare(request)
-        await response.write(b"")
         tap = Tap(query, view, request.transport)
         taps = self._taps[shelf.kind.directory]
         try:
+            await response.prepare(request)
+            await response.write(b"")
             async with aclosing(self._chunks(shelf, query, view, tap)) as chunks:
                 async for chunk in chunks:
                     tap.writing = True
