@@ -106,6 +106,7 @@ def apiserver(
 
     The first start makes an authority, certificates and DIR/admin.kubeconfig.
 
+    \b
         kubenet apiserver --data-dir DIR
         kubectl --kubeconfig DIR/admin.kubeconfig get namespaces
     """
@@ -236,7 +237,7 @@ async def _serve(options: Options) -> None:
                 address = f"https://{_advertised(options)}"
                 directory.write_admin_kubeconfig(address)
                 click.echo(
-                    f"serving on {address}; kubectl --kubeconfig {directory.admin_kubeconfig} get nodes"
+                    f"serving on {address}; next: kubectl --kubeconfig {directory.admin_kubeconfig} get ns"
                 )
                 await stop.wait()
             finally:
