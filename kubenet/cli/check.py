@@ -8,7 +8,7 @@ import click
 
 from kubenet.cli.sites import open_site, site_options
 
-PARTS = ("all", "cni", "ipam", "overlay", "proxy", "dns", "matrix")
+PARTS = ("all", "pods", "underlay", "cni", "ipam", "overlay", "proxy", "dns", "matrix")
 
 
 @click.command()
@@ -29,8 +29,8 @@ def check(
     """Compare kernel, allocation records, rules and DNS of every node with the API server, and probe who
     reaches whom.
 
-    PARTS: cni, ipam, overlay, proxy, dns, matrix; default all. The exit code is 0 if all is well, 1 if there
-    is a finding, 4 if this machine lacks something, 5 if there was nothing to check.
+    PARTS: pods, underlay, cni, ipam, overlay, proxy, dns, matrix; default all. The exit code is 0 if all is
+    well, 1 if there is a finding, 4 if this machine lacks something, 5 if there was nothing to check.
     """
     from kubenet.cli.output import print_json
     from kubenet.observe.judge import CHECKS, exit_code, judge, verdicts_json, verdicts_junit, verdicts_text

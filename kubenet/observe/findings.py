@@ -38,6 +38,46 @@ class Finding:
 
 
 CATALOGUE: Mapping[str, Kind] = {
+    "E_POD_NOT_PLACED": Kind(
+        "scheduler",
+        "a pod has no node",
+        "The scheduler gives each pod a node. If it says in an event why it cannot, no node fits; if it "
+        "says nothing, it does not run.",
+    ),
+    "E_POD_UNSEEN": Kind(
+        "kubelet",
+        "a node does not act on a pod that is its own",
+        "The pod was given to a node whose kubelet has written no status of it: it does not run there, or "
+        "does not reach the API server.",
+    ),
+    "E_POD_NO_NETWORK": Kind(
+        "cni",
+        "a pod waits to be started",
+        "The kubelet says what it waits for. Mostly it is the network: the CNI plugin failed, its agent "
+        "does not answer, or another configuration sorts first in the directory of CNI configurations.",
+    ),
+    "E_UNDERLAY_DOWN": Kind(
+        "underlay",
+        "a node's cable is down",
+        "The node's own interface, or the port of the network that it hangs on, is down.",
+    ),
+    "E_UNDERLAY_MTU": Kind(
+        "underlay",
+        "the network between the nodes takes smaller packets than they send",
+        "A switch drops what is too large and tells nobody. Small requests pass, downloads hang. Lower the "
+        "MTU of the nodes' interface, and the agent lowers that of pods.",
+    ),
+    "E_ENDPOINTS_BEHIND": Kind(
+        "control plane",
+        "ready pods match a Service, and no EndpointSlice names them",
+        "The endpointslice controller does not run, or is far behind.",
+    ),
+    "W_FOREIGN_FILTER": Kind(
+        "kernel",
+        "a packet filter that is not of the cluster",
+        "Somebody else's nftables table drops or translates packets on this node. That may be meant so; "
+        "an accept elsewhere does not help against a drop here.",
+    ),
     "E_POD_LINK_DOWN": Kind(
         "cni",
         "a pod's interface is down or missing",

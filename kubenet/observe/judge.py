@@ -7,12 +7,16 @@ from kubenet.observe.checks.base import Verdict
 from kubenet.observe.checks.cni import check_cni
 from kubenet.observe.checks.others import check_dns, check_ipam, check_matrix
 from kubenet.observe.checks.overlay import check_overlay
+from kubenet.observe.checks.pods import check_pods
 from kubenet.observe.checks.services import check_proxy
+from kubenet.observe.checks.underlay import check_underlay
 from kubenet.observe.findings import CATALOGUE, Finding
 from kubenet.observe.render import finding_json
 from kubenet.observe.snapshot import Snapshot
 
 CHECKS: Mapping[str, Callable[[Snapshot], Verdict]] = {
+    "pods": check_pods,
+    "underlay": check_underlay,
     "cni": check_cni,
     "ipam": check_ipam,
     "overlay": check_overlay,

@@ -33,14 +33,15 @@ LARGE_BYTES = 1400  # what any underlay of 1500 bytes carries inside VXLAN
 DNS_SERVICE = "kube-system/kube-dns"
 _RCODES = {0: "NOERROR", 2: "SERVFAIL", 3: "NXDOMAIN", 5: "REFUSED"}
 
-EVERYTHING = frozenset({"cni", "ipam", "overlay", "proxy", "dns", "matrix"})
+EVERYTHING = frozenset({"pods", "underlay", "cni", "ipam", "overlay", "proxy", "dns", "matrix"})
 
 
 def survey(site: Site, parts: Collection[str] = EVERYTHING, domain: str = "cluster.local") -> Snapshot:
     """Return the state of all places, and the probes that ``parts`` need."""
     nodes = site.of_kind(PlaceKind.NODE)
-    with_rules = {place.name.name for place in nodes} if {"cni", "proxy"} & set(parts) else set()
-    reading: Iterable[Place] = site.places if {"cni", "overlay", "matrix"} & set(parts) else nodes
+    ruled = [*nodes, *site.of_kind(PlaceKind.WIRE)]
+    with_rules = {place.name.name for place in ruled} if {"cni", "proxy", "underlay"} & set(parts) else set()
+    reading: Iterable[Place] = site.places if {"cni", "overlay", "matrix"} & set(parts) else ruled
     return Snapshot(
         site.cluster,
         states_of(reading, rules=with_rules),

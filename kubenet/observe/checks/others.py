@@ -27,6 +27,7 @@ def check_dns(snapshot: Snapshot) -> Verdict:
     """Compare what the DNS servers say with what Services have."""
     findings = [*_resolvers(snapshot)]
     services = {service.metadata.key: service for service in snapshot.cluster.services}
+    names = names_of(snapshot.cluster)
     for each in snapshot.lookups:
         namespace, name = each.name.split(".")[1], each.name.split(".")[0]
         service = services.get(f"{namespace}/{name}")
@@ -34,16 +35,23 @@ def check_dns(snapshot: Snapshot) -> Verdict:
             continue
         step = f"kubenet dns query {each.name} --server {each.server} --in {each.node}"
         if each.rcode != "NOERROR":
-            words = f"{each.server} says {each.rcode or 'nothing'} of {each.name}"
+            words = f"{_named(names, each.server)} says {each.rcode or 'nothing'} of {each.name}"
             code = "E_DNS_RECORD" if each.rcode == "NXDOMAIN" else "E_DNS_SERVER"
             findings.append(Finding(code, each.node, words, step))
         elif service.spec.cluster_ip not in ("", "None") and not _has(
             each.addresses, service.spec.cluster_ip
         ):
             told = ", ".join(map(str, each.addresses)) or "no address"
-            words = f"{each.server} says {told} of {each.name}; it has {service.spec.cluster_ip}"
+            words = (
+                f"{_named(names, each.server)} says {told} of {each.name}; it has {service.spec.cluster_ip}"
+            )
             findings.append(Finding("E_DNS_RECORD", each.node, words, step))
     return Verdict("dns", f"{len(snapshot.lookups)} look-ups", tuple(findings), len(snapshot.lookups))
+
+
+def _named(names: Names, server: IPv4Address) -> str:
+    whose = names.whose(server)
+    return str(server) if whose == str(server) else f"{server} ({whose})"
 
 
 def _has(addresses: tuple[IPv4Address, ...], ip: str) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
-from kubenet.model.objects import Service
+from kubenet.model.objects import Pod, Service
 from kubenet.observe.checks.base import Verdict, cidr_of, command, nodes_seen
 from kubenet.observe.findings import Finding
 from kubenet.observe.names import names_of
@@ -171,21 +171,38 @@ def _empty(snapshot: Snapshot) -> Iterator[Finding]:
             for endpoint in each.endpoints or ()
             if endpoint.conditions.ready is not False
         ]
-        if service.spec.selector and not ready:
-            selector = ",".join(f"{name}={value}" for name, value in service.spec.selector.items())
-            step = f"kubectl get pods -n {service.metadata.namespace} -l {selector}"
+        if not service.spec.selector or ready:
+            continue
+        selector = ",".join(f"{name}={value}" for name, value in service.spec.selector.items())
+        step = f"kubectl get pods -n {service.metadata.namespace} -l {selector}"
+        matching = [pod for pod in snapshot.cluster.pods if pod.ready and _selects(service, pod)]
+        if matching:
+            words = f"{len(matching)} ready pods match {selector}, and no EndpointSlice of {key} names one"
+            log = "kubenet lab logs controllers" if snapshot.in_lab else step
+            yield Finding("E_ENDPOINTS_BEHIND", "controllers", words, log)
+        else:
             yield Finding("E_SERVICE_NO_ENDPOINTS", key, f"no ready pod matches {selector}", step)
 
 
+def _selects(service: Service, pod: Pod) -> bool:
+    same = service.metadata.namespace == pod.metadata.namespace
+    return same and service.spec.selector.items() <= pod.metadata.labels.items()
+
+
 def _ghosts(snapshot: Snapshot) -> Iterator[Finding]:
-    """Look for endpoints in the nodes' ranges that no pod has."""
-    names = names_of(snapshot.cluster)
-    ranges = [cidr for node in snapshot.cluster.nodes if (cidr := cidr_of(node))]
-    ends = {(at.key, ip) for at in names.services.values() for ip, _ in at.endpoints}
-    for key, ip in sorted(ends):
-        if ip not in names.hosts and any(ip in cidr for cidr in ranges):
-            step = f"kubectl get endpointslices -n {key.partition('/')[0]} -o wide"
-            yield Finding("E_POD_GONE", key, f"endpoint {ip} of service {key} is no pod's address", step)
+    """Endpoints in the range of a node that no pod has."""
+    taken = {ip.ip for pod in snapshot.cluster.pods for ip in pod.status.pod_ips}
+    taken |= {pod.status.pod_ip for pod in snapshot.cluster.pods}
+    ranges = [cidr for node in snapshot.cluster.nodes if (cidr := cidr_of(node)) is not None]
+    for each in snapshot.cluster.slices:
+        for endpoint in each.endpoints or ():
+            for text in endpoint.addresses:
+                if text in taken or ":" in text or not any(IPv4Address(text) in cidr for cidr in ranges):
+                    continue
+                namespace, name = each.metadata.namespace, each.metadata.name
+                words = f"endpointslice/{name} of {each.service_key} names {text}, which no pod has"
+                step = f"kubectl get endpointslice -n {namespace} {name} -o yaml"
+                yield Finding("E_POD_GONE", each.service_key, words, step)
 
 
 def _missing(snapshot: Snapshot, name: str, wanted: Mapping[ServiceSocket, object]) -> Iterator[Finding]:
