@@ -38,23 +38,11 @@ class Finding:
 
 
 CATALOGUE: Mapping[str, Kind] = {
-    "E_POD_NOT_PLACED": Kind(
-        "scheduler",
-        "a pod has no node",
-        "The scheduler gives each pod a node. If it says in an event why it cannot, no node fits; if it "
-        "says nothing, it does not run.",
-    ),
     "E_POD_UNSEEN": Kind(
         "kubelet",
         "a node does not act on a pod that is its own",
         "The pod was given to a node whose kubelet has written no status of it: it does not run there, or "
         "does not reach the API server.",
-    ),
-    "E_POD_NO_NETWORK": Kind(
-        "cni",
-        "a pod waits to be started",
-        "The kubelet says what it waits for. Mostly it is the network: the CNI plugin failed, its agent "
-        "does not answer, or another configuration sorts first in the directory of CNI configurations.",
     ),
     "E_UNDERLAY_DOWN": Kind(
         "underlay",
@@ -121,11 +109,11 @@ CATALOGUE: Mapping[str, Kind] = {
     "E_POD_PENDING": Kind(
         "cni",
         "a pod has a node and no address",
-        "The node agent has not started the pod, or the CNI plugin gave no address: look at the pod's "
-        "events, whether the node agent runs, and whether the plugin's daemon answers.",
+        "The kubelet says what it waits for. Mostly it is the network: the CNI plugin failed, its agent "
+        "does not answer, or another configuration sorts first in the directory of CNI configurations.",
     ),
     "E_POD_UNSCHEDULED": Kind(
-        "object",
+        "scheduler",
         "a pod has no node",
         "No scheduler has chosen a node: none runs, or no node fits. The pod's events say which.",
     ),

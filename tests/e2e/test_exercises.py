@@ -7,15 +7,22 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from kubenet.model.resources import PODS
+from kubenet.observe.judge import judge
+from kubenet.observe.survey import survey
 from labs import catalogue, control
+from labs.exercise import Dns, Exercise, Ready
 from labs.game import Game
 from labs.ledger import LabDirectory
 from labs.scorebook import Scorebook
+from labs.site import site_of
+from labs.stage import NAMESPACE
 from tests.e2e.cluster import kubenet, lab, own
 
 pytestmark = pytest.mark.e2e
 
 HEAL_S = 20.0
+# A search path is the resolver's own: neither the kernel nor the API server knows of it.
+NOWHERE = ("search-party",)
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +49,10 @@ def test_an_exercise_breaks_shows_is_healed_by_its_solution_and_can_be_given_up(
     assert before.symptom, "what is broken must be seen"
     assert before.cause, "what is broken must be known"
     assert not before.shortcuts
+    (part,) = game.parts(game.state())
+    assert exercise in NOWHERE or part.exercise.where.split()[0].removeprefix("pod/") in _told(
+        arena, part.exercise
+    )
     assert game.repair()
     _until_passed(game)
     game.start([exercise], seed + 1)  # begins only in a lab in which everything reaches everything
@@ -120,6 +131,31 @@ def test_a_daemon_can_be_stopped_and_started(arena: str) -> None:
     unknown = kubenet("lab", "daemon", "stop", "--name", arena, "node-2/porxy", check=False)
     assert unknown.returncode == 3
     assert "no daemon 'node-2/porxy'" in unknown.stderr
+
+
+def _told(arena: str, exercise: Exercise) -> str:
+    """What check finds, and, if that is not the place, what a trace of the symptom comes to."""
+    with site_of(arena) as site:
+        verdicts = judge(survey(site))
+    found = " ".join(f"{each.where} {each.evidence}" for verdict in verdicts for each in verdict.findings)
+    if _place(exercise) in found:
+        return found
+    probe = exercise.symptom[0]
+    assert not isinstance(probe, Ready)
+    source = probe.source.replace("pod/", f"{NAMESPACE}/")
+    if isinstance(probe, Dns):
+        words = [source, f"{probe.name}.{NAMESPACE}.svc.cluster.local", "--proto", "dns"]
+    else:
+        host, _, port = probe.to.rpartition(":")
+        service = f"svc/{NAMESPACE}/{host.partition('.')[0]}:{port}"
+        words = [source, probe.to if host[0].isdigit() else service]
+    told = kubenet("trace", "--name", arena, *words, check=False).stdout
+    return found + told.partition("\nresult")[2]
+
+
+def _place(exercise: Exercise) -> str:
+    """Return the place of the cause as check and trace name it."""
+    return exercise.where.split()[0].rpartition("/")[2]
 
 
 def _until_passed(game: Game) -> None:

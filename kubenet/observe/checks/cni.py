@@ -19,7 +19,6 @@ def check_cni(snapshot: Snapshot) -> Verdict:
     pods = running_pods(snapshot)
     findings = [found for pod in pods for found in _pod(snapshot, pod)]
     findings += _twice(snapshot, pods)
-    findings += _waiting(snapshot)
     for _, state in nodes_seen(snapshot):
         findings += [*_node(snapshot, state), *_orphans(snapshot, state)]
     for node in snapshot.cluster.nodes:
@@ -142,18 +141,6 @@ def _twice(snapshot: Snapshot, pods: list[Pod]) -> Iterator[Finding]:
         if len(set(keys)) > 1:
             words = f"{ip} is on {', '.join(sorted(set(keys)))}"
             yield Finding("E_DUPLICATE_IP", sorted(keys)[0], words, "kubenet ipam audit")
-
-
-def _waiting(snapshot: Snapshot) -> Iterator[Finding]:
-    for pod in snapshot.cluster.pods:
-        key, node = pod.metadata.key, pod.spec.node_name
-        if pod.status.phase in ("Succeeded", "Failed") or pod.metadata.deletion_timestamp:
-            continue
-        step = f"kubectl describe pod -n {pod.metadata.namespace} {pod.metadata.name}"
-        if not node:
-            yield Finding("E_POD_UNSCHEDULED", key, f"{key} has no node", step)
-        elif not pod.status.pod_ip:
-            yield Finding("E_POD_PENDING", node, f"{key} on {node} has no address", step)
 
 
 def _orphans(snapshot: Snapshot, state: PlaceState) -> Iterator[Finding]:

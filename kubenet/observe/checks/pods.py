@@ -24,9 +24,9 @@ def _waits(snapshot: Snapshot, pod: Pod) -> Iterator[Finding]:
     step = f"kubectl describe pod -n {pod.metadata.namespace} {pod.metadata.name}"
     if not node:
         log = "kubenet lab logs scheduler" if snapshot.in_lab else step
-        yield Finding("E_POD_NOT_PLACED", key, f"{key} has no node: nothing of the scheduler yet", log)
+        yield Finding("E_POD_UNSCHEDULED", key, f"{key} has no node: nothing of the scheduler yet", log)
     elif message := _message(pod):
-        yield Finding("E_POD_NO_NETWORK", node, f"{key} waits on {node}: {message}", step)
+        yield Finding("E_POD_PENDING", node, f"{key} waits on {node}: {message}", step)
     elif not pod.status.conditions:
         log = f"kubenet lab logs {node}/kubelet" if snapshot.in_lab else "journalctl -u kubelet"
         yield Finding("E_POD_UNSEEN", node, f"{key} is for {node}, which has said nothing of it", log)

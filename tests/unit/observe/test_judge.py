@@ -17,7 +17,6 @@ from kubenet.observe.bundle_text import decode, encode
 from kubenet.observe.checks.services import node_rules
 from kubenet.observe.events import PlaceKind, PlaceName
 from kubenet.observe.explain import walks
-from kubenet.observe.findings import CATALOGUE
 from kubenet.observe.judge import exit_code, judge, verdicts_json, verdicts_junit, verdicts_text
 from kubenet.observe.names import Cluster
 from kubenet.observe.snapshot import Flow, Lookup, Ping, Reach, Snapshot
@@ -145,7 +144,7 @@ def test_what_is_well_has_no_finding_and_exit_code_0() -> None:
     verdicts = judge(healthy())
     assert codes(healthy()) == set()
     assert exit_code(verdicts) == 0
-    assert verdicts_text(verdicts, 0.1).endswith("no findings, 10 checks in 0.10 s")
+    assert verdicts_text(verdicts, 0.1).endswith("no findings, 14 checks in 0.10 s")
 
 
 def without(snapshot: Snapshot, place: str, table: str, key: Callable[[object], bool]) -> Snapshot:
@@ -382,21 +381,53 @@ def test_a_cable_that_is_no_port_of_the_bridge_is_found() -> None:
     assert ("E_POD_BRIDGE_PORT", "node-1") in found
 
 
-def test_a_pod_without_address_or_node_is_found() -> None:
+def test_a_pod_that_does_not_start_is_found_with_whose_turn_it_is() -> None:
     snapshot = healthy()
-    waiting = msgspec.convert(
-        {"metadata": {"name": "w", "namespace": "t"}, "spec": {"nodeName": "node-2"}}, Pod
-    )
-    lonely = msgspec.convert({"metadata": {"name": "l", "namespace": "t"}}, Pod)
-    pods = (*snapshot.cluster.pods, waiting, lonely)
+    told = {"conditions": [{"type": "Ready", "status": "False", "message": "code 11: not now"}]}
+    bodies: list[dict[str, object]] = [
+        {"metadata": {"name": "u", "namespace": "t"}, "spec": {"nodeName": "node-1"}},
+        {"metadata": {"name": "w", "namespace": "t"}, "spec": {"nodeName": "node-2"}, "status": told},
+        {"metadata": {"name": "l", "namespace": "t"}},
+    ]
+    unseen, waiting, lonely = (msgspec.convert(body, Pod) for body in bodies)
+    pods = (*snapshot.cluster.pods, unseen, waiting, lonely)
     found = codes(replace(snapshot, cluster=replace(snapshot.cluster, pods=pods)))
-    assert {("E_POD_PENDING", "node-2"), ("E_POD_UNSCHEDULED", "t/l")} <= found
+    assert {("E_POD_UNSEEN", "node-1"), ("E_POD_PENDING", "node-2"), ("E_POD_UNSCHEDULED", "t/l")} <= found
 
 
-def test_every_finding_has_words_and_somebody_responsible() -> None:
-    known = {"cni", "ipam", "agent", "proxy", "dns", "kernel", "app", "object", "underlay"}
-    for code, kind in CATALOGUE.items():
-        assert code.startswith(("E_", "W_"))
-        assert kind.component in known
-        assert kind.title
-        assert kind.text.endswith(".")
+def test_an_endpoint_that_no_pod_has_is_found() -> None:
+    snapshot = healthy()
+    body = {
+        "metadata": {"name": "old", "namespace": "t", "labels": {"kubernetes.io/service-name": "web"}},
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": ["10.244.1.250"]}, {"addresses": ["192.0.2.1"]}],
+    }
+    slices = (*snapshot.cluster.slices, msgspec.convert(body, EndpointSlice))
+    found = codes(replace(snapshot, cluster=replace(snapshot.cluster, slices=slices)))
+    assert ("E_ENDPOINT_NOBODY", "t/web") in found
+
+
+def test_a_packet_filter_of_somebody_else_is_a_warning() -> None:
+    snapshot = healthy()
+    text = """table ip docker {
+\tchain forward {
+\t\ttype filter hook forward priority 0; policy drop;
+\t}
+}
+table ip harmless {
+\tchain count {
+\t\tcounter packets 1 bytes 2
+\t}
+}
+table ip filter {
+\tchain INPUT {
+\t\tdrop
+\t}
+}
+"""
+    state = replace(snapshot.states["node-1"], nft=text)
+    found = [
+        each for verdict in judge(with_state(snapshot, state), ["underlay"]) for each in verdict.findings
+    ]
+    assert [(each.code, each.where) for each in found] == [("W_FOREIGN_FILTER", "node-1")]
+    assert "ip docker" in found[0].evidence
