@@ -404,7 +404,7 @@ def test_an_endpoint_that_no_pod_has_is_found() -> None:
     }
     slices = (*snapshot.cluster.slices, msgspec.convert(body, EndpointSlice))
     found = codes(replace(snapshot, cluster=replace(snapshot.cluster, slices=slices)))
-    assert ("E_ENDPOINT_NOBODY", "t/web") in found
+    assert ("E_POD_GONE", "t/web") in found
 
 
 def test_a_packet_filter_of_somebody_else_is_a_warning() -> None:
