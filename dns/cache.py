@@ -9,6 +9,7 @@ Source: RFC 2308 (denials by SOA), RFC 8767 (stale answers), RFC 4035 section 4.
 manual page of the plugin cache of CoreDNS.
 """
 
+from collections import OrderedDict
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -62,8 +63,8 @@ class ReplyCache:
     def __init__(self, config: CacheConfig) -> None:
         self.counters = CacheCounters()
         self._config = config
-        self._success: dict[Key, _Kept] = {}  # the one asked longest ago first
-        self._denial: dict[Key, _Kept] = {}
+        self._success: OrderedDict[Key, _Kept] = OrderedDict()  # the one asked longest ago first
+        self._denial: OrderedDict[Key, _Kept] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._success) + len(self._denial)
@@ -92,7 +93,7 @@ class ReplyCache:
 
     def _note_hit(self, key: Key) -> None:
         table = self._success if key in self._success else self._denial
-        table[key] = table.pop(key)
+        table.move_to_end(key)
         if table is self._success:
             self.counters.hits_success += 1
         else:
@@ -125,7 +126,7 @@ class ReplyCache:
         table = self._denial if denial else self._success
         table[key] = _Kept(reply, now, ttl_s, counting_since=now)
         if len(table) > (self._config.denial if denial else self._config.success):
-            del table[next(iter(table))]
+            table.popitem(last=False)
             self.counters.evictions += 1
 
     def _life_s(self, reply: UpstreamReply, denial: bool) -> int:
