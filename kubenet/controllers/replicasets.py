@@ -9,19 +9,15 @@ Source: Kubernetes documentation, "ReplicaSet"; kube-controller-manager pkg/cont
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-import msgspec
-
+from kubenet.controllers.claims import claim
 from kubenet.controllers.decision import Decision, sooner
 from kubenet.controllers.pods import available_in_s, first_to_go, is_active
-from kubenet.controllers.selectors import selects
-from kubenet.controllers.templates import owned_by, template_json
+from kubenet.controllers.templates import named_pod
 from kubenet.model.objects import Json, Pod, ReplicaSet, ReplicaSetStatus
 from kubenet.model.resources import PODS, REPLICASETS
-from kubenet.model.writes import Create, Patch, Write, delete_of, patch_of
+from kubenet.model.writes import Create, Write, delete_of, patch_of
 
 BURST = 500  # pods made or deleted in one go; the rest follows when these are done
-# A generated name adds 5 characters; what is longer the API cuts, and two sets would share a prefix.
-NAME_PREFIX_MOST = 58
 
 
 def decide(replicaset: ReplicaSet, pods: Sequence[Pod], siblings: Iterable[Pod], now: datetime) -> Decision:
@@ -30,21 +26,19 @@ def decide(replicaset: ReplicaSet, pods: Sequence[Pod], siblings: Iterable[Pod],
     ``pods`` are those that it controls and those of its namespace that nobody controls; ``siblings`` are
     pods of the same Deployment, which only matter for the choice of whom to delete.
     """
-    mine = [pod for pod in pods if pod.metadata.controller_uid == replicaset.metadata.uid]
-    orphans = [pod for pod in pods if not pod.metadata.controller_uid]
-    strays = [pod for pod in mine if not selects(replicaset.spec.selector, pod.metadata.labels)]
+    claimed = claim(REPLICASETS, replicaset, replicaset.spec.selector, pods)
     ending = replicaset.metadata.deletion_timestamp is not None
-    adopted = [] if ending else [pod for pod in orphans if is_active(pod) and _matches(replicaset, pod)]
-    active = [pod for pod in mine if is_active(pod) and _matches(replicaset, pod)]
+    # An orphan counts in the status only when it is ours.
+    uid = replicaset.metadata.uid
+    active = [pod for pod in claimed.mine if is_active(pod) and pod.metadata.controller_uid == uid]
     writes: list[Write] = []
     status, again_s = _status(replicaset, active, now)
     if status != replicaset.status:
         body: Json = {"status": _status_json(status)}
         writes.append(patch_of(REPLICASETS, replicaset, body, "status"))
     if not ending:
-        writes += [_release(replicaset, pod) for pod in strays if is_active(pod)]
-        writes += [_adopt(replicaset, pod) for pod in adopted]
-        writes += _scale(replicaset, [*active, *adopted], siblings, now)
+        writes += claimed.writes
+        writes += _scale(replicaset, [pod for pod in claimed.mine if is_active(pod)], siblings, now)
     return Decision(tuple(writes), again_s)
 
 
@@ -59,34 +53,8 @@ def _scale(
 
 
 def _new_pod(replicaset: ReplicaSet) -> Create:
-    meta = replicaset.metadata
-    body = template_json(replicaset.spec.template)
-    metadata = body["metadata"]
-    assert isinstance(metadata, dict)
-    metadata |= {
-        "generateName": meta.name[:NAME_PREFIX_MOST].rstrip("-.") + "-",
-        "namespace": meta.namespace,
-        "ownerReferences": [*owned_by(REPLICASETS, replicaset)],
-    }
-    return Create(PODS, meta.namespace, {"apiVersion": "v1", "kind": "Pod", **body})
-
-
-def _matches(replicaset: ReplicaSet, pod: Pod) -> bool:
-    same_namespace = pod.metadata.namespace == replicaset.metadata.namespace
-    return same_namespace and selects(replicaset.spec.selector, pod.metadata.labels)
-
-
-def _adopt(replicaset: ReplicaSet, pod: Pod) -> Patch:
-    others: list[Json] = [msgspec.to_builtins(owner) for owner in pod.metadata.owner_references]
-    owners: Json = {"ownerReferences": [*others, *owned_by(REPLICASETS, replicaset)]}
-    return patch_of(PODS, pod, {"metadata": owners})
-
-
-def _release(replicaset: ReplicaSet, pod: Pod) -> Patch:
-    """Somebody has changed the pod's labels to take it out of service: let it be."""
-    others = [owner for owner in pod.metadata.owner_references if owner.uid != replicaset.metadata.uid]
-    left: Json = {"ownerReferences": [msgspec.to_builtins(owner) for owner in others]}
-    return patch_of(PODS, pod, {"metadata": left})
+    body = named_pod(REPLICASETS, replicaset, replicaset.spec.template)
+    return Create(PODS, replicaset.metadata.namespace, body)
 
 
 def _status(

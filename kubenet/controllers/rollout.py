@@ -33,6 +33,11 @@ def room(deployment: Deployment) -> Room:
     return Room(surge, unavailable if surge or unavailable else 1)
 
 
+def share(limit: int | str, count: int) -> int:
+    """Return a limit that may be a percentage as a number of ``count``, rounded up."""
+    return ceil(_share(limit, count))
+
+
 def _share(limit: int | str, replicas: int) -> float:
     if isinstance(limit, int):
         return float(limit)

@@ -63,3 +63,20 @@ def owned_by(resource: Resource, owner: KubeObject) -> list[Json]:
             "blockOwnerDeletion": True,
         }
     ]
+
+
+# A generated name adds 5 characters; what is longer the API cuts, and two owners would share a prefix.
+NAME_PREFIX_MOST = 58
+
+
+def named_pod(resource: Resource, owner: KubeObject, template: PodTemplate, **more_labels: str) -> Json:
+    """Return the body of a pod that ``owner`` makes from ``template``; the server makes up its name."""
+    body = template_json(template, **more_labels)
+    metadata = body["metadata"]
+    assert isinstance(metadata, dict)
+    metadata |= {
+        "generateName": owner.metadata.name[:NAME_PREFIX_MOST].rstrip("-.") + "-",
+        "namespace": owner.metadata.namespace,
+        "ownerReferences": [*owned_by(resource, owner)],
+    }
+    return {"apiVersion": "v1", "kind": "Pod", **body}

@@ -6,6 +6,7 @@ from kubenet.client.transport import ApiClient
 from kubenet.client.writer import Writer
 from kubenet.clock import Clock, SystemClock
 from kubenet.manager.config import ManagerConfig
+from kubenet.manager.daemons import daemon_loops
 from kubenet.manager.nodes import node_loops
 from kubenet.manager.services import service_loops
 from kubenet.manager.watched import Objects
@@ -24,6 +25,7 @@ async def run_controllers(
     objects = Objects(client, writer, clock or SystemClock())
     loops = [
         *workload_loops(objects, writer),
+        *daemon_loops(objects, writer),
         *service_loops(objects, writer),
         *node_loops(objects, writer, config),
     ]

@@ -10,6 +10,8 @@ from kubenet.client.recent import Recent
 from kubenet.client.transport import ApiClient
 from kubenet.client.writer import Writer
 from kubenet.clock import Clock
+from kubenet.controllers.daemonsets import DAEMONSETS
+from kubenet.controllers.revisions import REVISIONS
 from kubenet.model.objects import (
     Deployment,
     Endpoints,
@@ -33,6 +35,7 @@ from kubenet.model.resources import (
     SERVICES,
     Resource,
 )
+from kubenet.model.workloads import ControllerRevision, DaemonSet
 
 LEASE_NAMESPACE = "kube-node-lease"
 CONTROLLER, NAMESPACE, NODE, SERVICE = "controller", "namespace", "node", "service"
@@ -84,6 +87,9 @@ class Objects:
         self.endpoints = Watched(client, writer, ENDPOINTS, Endpoints)
         self.nodes = Watched(client, writer, NODES, Node)
         self.leases = Watched(client, writer, LEASES, Lease, LEASE_NAMESPACE)
+        self.revisions = Watched(client, writer, REVISIONS, ControllerRevision)
+        self.daemonsets = Watched(client, writer, DAEMONSETS, DaemonSet)
+        self.revisions.index(CONTROLLER, _controller)
         self.replicasets.index(CONTROLLER, _controller)
         self.pods.index(CONTROLLER, _controller)
         self.pods.index(NAMESPACE, lambda pod: (pod.metadata.namespace,))
@@ -100,6 +106,8 @@ class Objects:
             self.endpoints.informer,
             self.nodes.informer,
             self.leases.informer,
+            self.revisions.informer,
+            self.daemonsets.informer,
         )
 
     def start(self, group: asyncio.TaskGroup) -> None:
@@ -111,6 +119,14 @@ class Objects:
         """Return once every kind has been seen whole."""
         for informer in self._informers:
             await informer.wait_synced()
+
+
+def controller_key(each: KubeObject, kind: str) -> str:
+    """Return the key of the controller, if it is of that kind."""
+    for owner in each.metadata.owner_references:
+        if owner.controller and owner.kind == kind:
+            return f"{each.metadata.namespace}/{owner.name}"
+    return ""
 
 
 def _controller(each: KubeObject) -> tuple[str]:

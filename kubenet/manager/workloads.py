@@ -5,8 +5,8 @@ from kubenet.controllers import deployments, replicasets
 from kubenet.controllers.decision import Decision
 from kubenet.controllers.selectors import selects
 from kubenet.manager.loop import ControlLoop
-from kubenet.manager.watched import CONTROLLER, NAMESPACE, Objects, orphans_of
-from kubenet.model.objects import KubeObject, Pod, ReplicaSet
+from kubenet.manager.watched import CONTROLLER, NAMESPACE, Objects, controller_key, orphans_of
+from kubenet.model.objects import Pod, ReplicaSet
 
 
 def workload_loops(objects: Objects, writer: Writer) -> list[ControlLoop]:
@@ -27,7 +27,7 @@ class _Workloads:
     def replicaset_changed(self, replicaset: ReplicaSet) -> None:
         meta = replicaset.metadata
         self.replicasets.add(meta.key)
-        if owner := _controller_key(replicaset, "Deployment"):
+        if owner := controller_key(replicaset, "Deployment"):
             self.deployments.add(owner)
         else:  # a Deployment may want to adopt it
             found = self._objects.deployments.objects().values()
@@ -37,10 +37,10 @@ class _Workloads:
             )
 
     def pod_changed(self, pod: Pod) -> None:
-        if key := _controller_key(pod, "ReplicaSet"):
+        if key := controller_key(pod, "ReplicaSet"):
             self.replicasets.add(key)
             replicaset = self._objects.replicasets.get(key)
-            owner = _controller_key(replicaset, "Deployment") if replicaset else ""
+            owner = controller_key(replicaset, "Deployment") if replicaset else ""
             if owner:
                 self.deployments.add(owner)  # Recreate waits for the last old pod
         elif not pod.metadata.controller_uid:
@@ -70,11 +70,3 @@ class _Workloads:
 
     def _pods_of(self, replicaset: ReplicaSet) -> tuple[Pod, ...]:
         return self._objects.pods.indexed(CONTROLLER, replicaset.metadata.uid)
-
-
-def _controller_key(each: KubeObject, kind: str) -> str:
-    """Return the key of the controller, if it is of that kind."""
-    for owner in each.metadata.owner_references:
-        if owner.controller and owner.kind == kind:
-            return f"{each.metadata.namespace}/{owner.name}"
-    return ""

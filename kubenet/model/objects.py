@@ -7,16 +7,16 @@ Objects that are *written* are plain JSON (``Json``), so that nothing unread is 
 Source: Kubernetes API reference v1.36 (core/v1, apps/v1, discovery.k8s.io/v1, coordination.k8s.io/v1).
 """
 
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
 import msgspec
 
-Json: TypeAlias = dict[str, "JsonValue"]
-JsonValue: TypeAlias = "dict[str, JsonValue] | list[JsonValue] | str | int | float | bool | None"
-
-
-class Read(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
-    """Base of everything read from the API."""
+from kubenet.model.placement import Affinity, TopologySpreadConstraint
+from kubenet.model.placement import LabelExpression as LabelExpression
+from kubenet.model.placement import LabelSelector as LabelSelector
+from kubenet.model.read import Json as Json
+from kubenet.model.read import JsonValue as JsonValue
+from kubenet.model.read import Read
 
 
 class OwnerReference(Read, frozen=True):
@@ -169,6 +169,8 @@ class PodSpec(Read, frozen=True):
     containers: tuple[Container, ...] = ()
     node_name: str = ""
     node_selector: dict[str, str] = {}
+    affinity: Affinity | None = None
+    topology_spread_constraints: tuple[TopologySpreadConstraint, ...] = ()
     tolerations: tuple[Toleration, ...] = ()
     restart_policy: str = "Always"
     host_network: bool = False
@@ -349,17 +351,6 @@ class EndpointSubset(Read, frozen=True):
 
 class Endpoints(KubeObject, frozen=True):
     subsets: tuple[EndpointSubset, ...] | None = ()
-
-
-class LabelExpression(Read, frozen=True):
-    key: str
-    operator: str  # In, NotIn, Exists, DoesNotExist
-    values: tuple[str, ...] = ()
-
-
-class LabelSelector(Read, frozen=True):
-    match_labels: dict[str, str] = {}
-    match_expressions: tuple[LabelExpression, ...] = ()
 
 
 class PodTemplate(Read, frozen=True):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from kubenet.model.objects import Taint
+from kubenet.model.placement import means_node
 from kubenet.scheduler.views import NodeView, PodView
 
 Reasons: TypeAlias = tuple[str, ...]
@@ -47,8 +48,10 @@ def is_tolerated(pod: PodView, node: NodeView) -> Reasons:
 
 
 def has_labels(pod: PodView, node: NodeView) -> Reasons:
-    """Every label of the pod's nodeSelector is on the node."""
-    if all(node.labels.get(key) == value for key, value in pod.node_selector.items()):
+    """Every label of the pod's nodeSelector is on the node, and its required affinity allows the node."""
+    if all(node.labels.get(key) == value for key, value in pod.node_selector.items()) and means_node(
+        pod.required_nodes, node.name, node.labels
+    ):
         return FITS
     return ("node(s) didn't match Pod's node affinity/selector",)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from kubenet.model.objects import Container, Node, Pod, Taint, Toleration
+from kubenet.model.placement import NodeSelector, required_nodes
 from kubenet.model.taints import tolerates
 from kubenet.scheduler.quantity import amount
 
@@ -49,6 +50,7 @@ class PodView:
     requests: Amounts = field(default_factory=dict)
     usual: Amounts = field(default_factory=dict)  # cpu and memory, with USUAL where nothing is requested
     node_selector: Mapping[str, str] = field(default_factory=dict)
+    required_nodes: NodeSelector | None = None
     tolerations: tuple[Toleration, ...] = ()
     host_ports: tuple[HostPort, ...] = ()
     controller_uid: str = ""
@@ -125,6 +127,7 @@ def pod_view(pod: Pod) -> PodView:
         requests=total(*requests, {"pods": 1}),
         usual=total(*usual),
         node_selector=pod.spec.node_selector,
+        required_nodes=required_nodes(pod.spec.affinity),
         tolerations=pod.spec.tolerations,
         host_ports=tuple(_host_ports(pod)),
         controller_uid=pod.metadata.controller_uid,

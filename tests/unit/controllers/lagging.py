@@ -10,12 +10,21 @@ import msgspec
 from kubenet.client.cache import Cache
 from kubenet.client.recent import Recent
 from kubenet.controllers import deployments, replicasets
+from kubenet.controllers.daemonsets import DAEMONSETS
+from kubenet.controllers.revisions import REVISIONS
 from kubenet.model.objects import Deployment, Json, JsonValue, KubeObject, ObjectT, Pod, ReplicaSet
 from kubenet.model.resources import DEPLOYMENTS, PODS, REPLICASETS, Resource
+from kubenet.model.workloads import ControllerRevision, DaemonSet
 from kubenet.model.writes import Create, Delete, Patch, Replace, Write
 from tests.unit.controllers.things import NOW, ago
 
-TYPES: dict[Resource, type[KubeObject]] = {DEPLOYMENTS: Deployment, REPLICASETS: ReplicaSet, PODS: Pod}
+TYPES: dict[Resource, type[KubeObject]] = {
+    DEPLOYMENTS: Deployment,
+    REPLICASETS: ReplicaSet,
+    PODS: Pod,
+    REVISIONS: ControllerRevision,
+    DAEMONSETS: DaemonSet,
+}
 
 
 class Overtaken(Exception):
