@@ -7,6 +7,7 @@ from kubenet.apiserver.registry import (
     batch,
     cluster,
     endpoints,
+    events,
     plain,
     pods,
     policies,
@@ -38,7 +39,7 @@ ALL: tuple[Kind, ...] = (
     DEFINITION,
 )
 REVIEWS = access.REVIEWS
-SERVED = (*ALL, *REVIEWS)
+SERVED = (*ALL, *REVIEWS, events.VIEW)
 
 NAMESPACE = cluster.NAMESPACE
 EVENT = plain.EVENT

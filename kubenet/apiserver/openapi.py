@@ -81,8 +81,8 @@ def _document(kinds: Sequence[Kind]) -> bytes:
     schemas |= {_name(name): _schema(name, reference, v3=True) for name in ("ManagedFieldsEntry",)}
     for kind in kinds:
         if kind.custom:
-            schemas[_name(kind.resource.kind)] = _custom_schema(kind, reference)
-        _mark(schemas[_name(kind.resource.kind)], kind)
+            schemas[_schema_name(kind)] = _custom_schema(kind, reference)
+        _mark(schemas[_schema_name(kind)], kind)
     document: Json = {
         "openapi": "3.0.0",
         "info": TITLE,
@@ -97,13 +97,17 @@ def v2_document() -> Json:
     """Return the document of all groups in the older form."""
     schemas = {_name(name): _schema(name, "#/definitions/", v3=False) for name in _reached(SERVED)}
     for kind in SERVED:
-        _mark(schemas[_name(kind.resource.kind)], kind)
+        _mark(schemas[_schema_name(kind)], kind)
     return {
         "swagger": "2.0",
         "info": TITLE,
         "paths": dict(_paths(SERVED, v3=False)),
         "definitions": dict(schemas),
     }
+
+
+def _schema_name(kind: Kind) -> str:
+    return _name(kind.resource.kind if kind.custom else kind.message)
 
 
 def _custom_schema(kind: Kind, reference: str) -> Json:
@@ -127,7 +131,7 @@ def _name(message_name: str) -> str:
 def _reached(kinds: Iterable[Kind]) -> Iterator[str]:
     """Yield the messages of some kinds and all inside them."""
     seen = {"DeleteOptions"}
-    left = ["DeleteOptions", *(kind.resource.kind for kind in kinds)]
+    left = ["DeleteOptions", *dict.fromkeys(kind.message for kind in kinds)]
     seen.update(left)
     while left:
         name = left.pop()

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from kubenet.apiserver.schema.types import Field, Shape, is_served, message
+from kubenet.apiserver.schema.types import Field, Shape, is_served, message, message_of
 from kubenet.apiserver.status import StatusError, bad_request
 from kubenet.errors import Malformed
 from kubenet.model.objects import Json, JsonValue
@@ -50,7 +50,7 @@ def decode(body: bytes) -> Json:
     if envelope.get(_ENCODING):
         raise _malformed("its content is encoded once more")
     decoded: Json = {"kind": kind, "apiVersion": api_version}
-    reader.fill(decoded, kind, _bytes(envelope.get(_RAW, b"")))
+    reader.fill(decoded, message_of(api_version, kind), _bytes(envelope.get(_RAW, b"")))
     return decoded
 
 

@@ -29,7 +29,7 @@ from kubenet.apiserver.streams import Streams
 from kubenet.apiserver.tokens import Signer
 from kubenet.apiserver.tree import list_at, table_at, text_at
 from kubenet.apiserver.users import User
-from kubenet.apiserver.view import View
+from kubenet.apiserver.view import Seen, Table, View
 from kubenet.apiserver.writes import Address, Decide, Writer
 from kubenet.clock import Clock, rfc3339
 from kubenet.model.objects import Json
@@ -68,6 +68,7 @@ class Requests:
 
     async def read(self, request: web.BaseRequest, target: Target, view: View) -> web.StreamResponse:
         """Answer a GET."""
+        target, view = _behind(target, view)
         params = request.query
         if not target.name:
             return await self._read_collection(request, target, view)
@@ -106,22 +107,24 @@ class Requests:
     ) -> web.StreamResponse:
         """Answer a POST, PUT, PATCH or DELETE."""
         content_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        asked, (target, view) = target, _behind(target, view)
         body = sent.body
         if request.method == "DELETE":
             return await self._delete(request.query, target, view, _delete_body(body, content_type))
         fields = FieldCheck(
-            target.kind, target.body_kind, query.field_validation(request.method, request.query)
+            asked.kind, asked.body_kind, query.field_validation(request.method, request.query)
         )
         options = _options(request, target)
         if content_type == codec.APPLY_PATCH and request.method == "PATCH":
             response = await self._apply(request, target, view, (sent, fields))
         elif request.method == "PATCH":
-            decide = _patching(target, body, content_type, fields)
+            decide = _patching(asked, body, content_type, fields)
             decide = self._granting(target, sent.user, decide)
             response = await self._change(options, target, view, decide)
         else:
             value = codec.decode_object(body, content_type)
             fields.check_body(value, body, content_type)
+            value = asked.kind.lens.kept(value) if asked.kind.lens else value
             if request.method == "PUT":
                 decide = self._granting(target, sent.user, _replacement(target, value))
                 response = await self._change(options, target, view, decide)
@@ -256,6 +259,19 @@ class Requests:
         return _reply(view.many(target.kind.resource, metadata, bodies), view)
 
 
+def _kept(target: Target) -> Target:
+    """Return what is behind the lens of a kind, if it has one."""
+    return replace(target, kind=target.kind.lens.kept_as) if target.kind.lens else target
+
+
+def _behind(target: Target, view: View) -> tuple[Target, View]:
+    """Return what is kept, and how it is shown; the rows of a table are those of what is kept."""
+    lens = target.kind.lens
+    if lens is not None and not isinstance(view, Table):
+        view = Seen(view, target.kind.resource, lens.shown)
+    return _kept(target), view
+
+
 def _options(request: web.BaseRequest, target: Target) -> WriteOptions:
     """Return how a write is done, and by whom. Raises StatusError (400, 422)."""
     options = query.write_options(request.query)
@@ -292,8 +308,12 @@ def _patching(target: Target, body: bytes, content_type: str, fields: FieldCheck
     if content_type != codec.JSON_PATCH and not isinstance(patch, dict):
         raise bad_request("the patch is not an object")
 
+    lens = target.kind.lens
+    target = _kept(target)
+
     def decide(old: Json) -> Json:
         base = subresources.scale_of(old) if target.subresource == "scale" else old
+        base = lens.shown(base) if lens else base
         if content_type == codec.JSON_PATCH:
             patched = json_patch(base, patch)
         elif content_type == codec.STRATEGIC_PATCH and isinstance(patch, dict):
@@ -303,6 +323,7 @@ def _patching(target: Target, body: bytes, content_type: str, fields: FieldCheck
         if not isinstance(patched, dict):
             raise bad_request("the patch does not leave an object")
         fields.check_patched(patched, base, body)
+        patched = lens.kept(patched) if lens else patched
         if target.subresource == "scale":
             return subresources.scaled(target.kind, old, patched)
         objects.fit_address(target.kind, patched, target.namespace, target.name)

@@ -4,7 +4,7 @@ The generic parts (metadata, revisions, deletion) live in ``objects.py``; a kind
 in a file of its own under ``registry``.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -76,6 +76,16 @@ class Strategy:
         return 0
 
 
+@dataclass(frozen=True, slots=True)
+class Lens:
+    """How one kind is seen as another: what is kept, what it is called, and the way there and back."""
+
+    kept_as: "Kind"
+    message: str
+    shown: Callable[[Json], Json]
+    kept: Callable[[Json], Json]
+
+
 VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 
 
@@ -91,6 +101,7 @@ class Kind:
     name_rule: NameRule = dns_subdomain
     field_labels: Mapping[str, FieldLabel] = field(default_factory=lambda: METADATA_FIELDS)
     verbs: tuple[str, ...] = VERBS
+    lens: Lens | None = None  # objects of another kind are seen through it
     custom: bool = False  # defined by an object of the API, not by the table
     kept: bool = True  # otherwise it is a question: answered and forgotten
 
@@ -106,6 +117,8 @@ class Kind:
     @property
     def message(self) -> str:
         """What the table of messages calls the kind."""
+        if self.lens is not None:
+            return self.lens.message
         return "CustomObject" if self.custom else self.resource.kind
 
     @property

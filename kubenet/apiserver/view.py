@@ -3,7 +3,7 @@
 Source: Kubernetes API concepts, "Receiving resources as Tables", "Alternate representations of resources".
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -132,6 +132,36 @@ class Partial:
                 "items": [partial(codec.decoded_table(body)) for body in bodies],
             }
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Objects of one kind as those of another; ``inner`` writes them."""
+
+    inner: View
+    resource: Resource
+    shown: Callable[[Json], Json]
+
+    @property
+    def name(self) -> str:
+        return f"{self.inner.name}@{self.resource.group}"
+
+    @property
+    def content_type(self) -> str:
+        return self.inner.content_type
+
+    def one(self, resource: Resource, body: bytes) -> bytes:
+        del resource
+        return self.inner.one(self.resource, self._seen(body))
+
+    def many(self, resource: Resource, metadata: Json, bodies: Iterable[bytes]) -> bytes:
+        del resource
+        return self.inner.many(self.resource, metadata, (self._seen(body) for body in bodies))
+
+    def _seen(self, body: bytes) -> bytes:
+        value = codec.decoded_table(body)
+        revision = int(str(table_at(value, "metadata").get("resourceVersion") or 0))
+        return codec.stamped(self.resource, codec.stored(self.resource, self.shown(value)), revision)
 
 
 def partial(value: Json) -> Json:

@@ -69,5 +69,10 @@ Scale: metadata:ObjectMeta=1 spec:ScaleSpec=2 status:ScaleStatus=3
 ScaleSpec: replicas:int=1
 ScaleStatus: replicas:int!=1 selector=2
 SelectableField: jsonPath=1
+events.Event: metadata:ObjectMeta=1 eventTime:MicroTime=2 series:events.EventSeries=3 reportingController=4
+  reportingInstance=5 action=6 reason=7 regarding:ObjectReference=8 related:ObjectReference=9 note=10
+  type=11 deprecatedSource:EventSource=12 deprecatedFirstTimestamp:Time=13 deprecatedLastTimestamp:Time=14
+  deprecatedCount:int=15
+events.EventSeries: count:int=1 lastObservedTime:MicroTime=2
 discovery.EndpointPort: name:string!=1 protocol=2 port:int!=3 appProtocol=4
 """

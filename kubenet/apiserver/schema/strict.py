@@ -8,11 +8,19 @@ Source: Kubernetes API concepts, "Validation for unrecognized or duplicate field
 import json
 from collections.abc import Iterable, Iterator, Mapping
 
-from kubenet.apiserver.schema.types import DELETE_OPTIONS, LEAVES, SERVED, Field, is_message, message
+from kubenet.apiserver.schema.types import (
+    DELETE_OPTIONS,
+    LEAVES,
+    SERVED,
+    Field,
+    is_message,
+    message,
+    message_of,
+)
 
 COMPLAINTS_MOST = 100
 _TYPE_META = ("kind", "apiVersion")
-_WITH_TYPE_META = frozenset(kind for _, kind in SERVED) | {DELETE_OPTIONS}
+_WITH_TYPE_META = frozenset(message_of(*pair) for pair in SERVED) | {DELETE_OPTIONS}
 _NONE: Mapping[str, Field] = {}
 
 

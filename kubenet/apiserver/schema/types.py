@@ -58,6 +58,7 @@ _SERVED = {
     "batch/v1": "CronJob Job",
     "coordination.k8s.io/v1": "Lease",
     "discovery.k8s.io/v1": "EndpointSlice",
+    "events.k8s.io/v1": "Event",
     "networking.k8s.io/v1": "IPAddress Ingress IngressClass NetworkPolicy ServiceCIDR",
     "node.k8s.io/v1": "RuntimeClass",
     "policy/v1": "Eviction PodDisruptionBudget",
@@ -66,6 +67,7 @@ _SERVED = {
     "storage.k8s.io/v1": "StorageClass",
 }
 SERVED = frozenset((version, kind) for version, kinds in _SERVED.items() for kind in kinds.split())
+_NAMED_OTHERWISE = {("events.k8s.io/v1", "Event"): "events.Event"}  # than the kind
 DELETE_OPTIONS = "DeleteOptions"  # every group version has it
 
 
@@ -115,6 +117,11 @@ _SHAPES = {"": Shape.ONE, None: Shape.ONE, "[": Shape.LIST, "{": Shape.MAP}
 def is_served(api_version: str, kind: str) -> bool:
     """Return whether there is a message for the kind of a body."""
     return (api_version, kind) in SERVED or kind == DELETE_OPTIONS
+
+
+def message_of(api_version: str, kind: str) -> str:
+    """Return what the table calls the message of a kind."""
+    return _NAMED_OTHERWISE.get((api_version, kind), kind)
 
 
 def is_message(name: str) -> bool:
