@@ -339,6 +339,12 @@ CATALOGUE: Mapping[str, Kind] = {
         "one pod does not reach another",
         "A packet was sent and nothing came back. 'kubenet trace' between the two shows where it ends.",
     ),
+    "E_SERVICE_UNREACHABLE": Kind(
+        "kernel",
+        "a Service is not reached from a node",
+        "A connection from a pod of that node to the Service's address came to nothing, though it has "
+        "endpoints. 'kubenet trace' from that pod shows where it ends.",
+    ),
     "E_DROPPED": Kind(
         "kernel",
         "the kernel gave the packet up",

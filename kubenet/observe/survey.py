@@ -17,7 +17,7 @@ from ipaddress import IPv4Address
 from dns.wire import HEADER_BYTES, RType, read_record_head, skip_name
 from kubenet.errors import Malformed
 from kubenet.kernel.conntrack import Conntrack
-from kubenet.model.packet import TCP
+from kubenet.model.packet import TCP, UDP
 from kubenet.observe.checks.base import address_of
 from kubenet.observe.echo import End, echoed
 from kubenet.observe.events import PlaceKind
@@ -100,11 +100,10 @@ def _reaches(site: Site) -> Iterator[Reach]:
     targets = [
         (ip, port, at) for (ip, number, port), at in names.services.items() if number == TCP and at.endpoints
     ]
-    firsts = {place.name.node: place for place in reversed(site.of_kind(PlaceKind.POD))}
     with ExitStack() as undo:
         poller = select.poll()
         waiting: dict[int, tuple[socket.socket, Place, str]] = {}
-        for place in firsts.values():
+        for place in _first_pods(site):
             for ip, port, at in targets:
                 made = undo.enter_context(place.netns.socket(socket.AF_INET, socket.SOCK_STREAM))
                 made.setblocking(False)
@@ -145,6 +144,15 @@ def _lookups(site: Site, domain: str) -> Iterator[Lookup]:
         place = _node_of(server, names, asking)
         questions = [f"{meta.name}.{meta.namespace}.svc.{domain}" for meta in wanted]
         yield from _asked(place, server, port, questions)
+    for place in _first_pods(site) if servers else ():
+        for (ip, number, port), at in names.services.items():
+            if at.key == DNS_SERVICE and number == UDP:
+                yield from _asked(place, ip, port, [f"kubernetes.default.svc.{domain}"])
+
+
+def _first_pods(site: Site) -> list[Place]:
+    """Return a pod of each node."""
+    return list({place.name.node: place for place in reversed(site.of_kind(PlaceKind.POD))}.values())
 
 
 def _node_of(server: IPv4Address, names: Names, nodes: Sequence[Place]) -> Place:
@@ -171,9 +179,9 @@ def _asked(place: Place, server: IPv4Address, port: int, questions: Sequence[str
             name = left.pop(int.from_bytes(answer[:2], "big"), "")
             if name:
                 rcode = _RCODES.get(answer[3] & 15, str(answer[3] & 15))
-                yield Lookup(place.name.name, server, name, tuple(_addresses_in(answer)), rcode)
+                yield Lookup(place.name.node, server, name, tuple(_addresses_in(answer)), rcode)
         for name in left.values():
-            yield Lookup(place.name.name, server, name, (), "")
+            yield Lookup(place.name.node, server, name, (), "")
 
 
 def _addresses_in(answer: bytes) -> Iterator[IPv4Address]:

@@ -6,7 +6,7 @@ from ipaddress import IPv4Address
 from kubenet.observe.checks.base import Verdict, running_pods
 from kubenet.observe.findings import Finding
 from kubenet.observe.names import Names, names_of
-from kubenet.observe.snapshot import Ping, Snapshot
+from kubenet.observe.snapshot import Lookup, Ping, Snapshot
 
 DNS_SERVICE = "kube-system/kube-dns"
 
@@ -25,9 +25,9 @@ def check_ipam(snapshot: Snapshot) -> Verdict:
 
 def check_dns(snapshot: Snapshot) -> Verdict:
     """Compare what the DNS servers say with what Services have."""
-    findings = [*_resolvers(snapshot)]
-    services = {service.metadata.key: service for service in snapshot.cluster.services}
+    findings = [*_resolvers(snapshot), *_no_server(snapshot)]
     names = names_of(snapshot.cluster)
+    services = {service.metadata.key: service for service in snapshot.cluster.services}
     for each in snapshot.lookups:
         namespace, name = each.name.split(".")[1], each.name.split(".")[0]
         service = services.get(f"{namespace}/{name}")
@@ -37,21 +37,34 @@ def check_dns(snapshot: Snapshot) -> Verdict:
         if each.rcode != "NOERROR":
             words = f"{_named(names, each.server)} says {each.rcode or 'nothing'} of {each.name}"
             code = "E_DNS_RECORD" if each.rcode == "NXDOMAIN" else "E_DNS_SERVER"
-            findings.append(Finding(code, each.node, words, step))
+            findings.append(Finding(code, _place_of(each, names), words, step))
         elif service.spec.cluster_ip not in ("", "None") and not _has(
             each.addresses, service.spec.cluster_ip
         ):
             told = ", ".join(map(str, each.addresses)) or "no address"
-            words = (
-                f"{_named(names, each.server)} says {told} of {each.name}; it has {service.spec.cluster_ip}"
-            )
-            findings.append(Finding("E_DNS_RECORD", each.node, words, step))
+            server = _named(names, each.server)
+            words = f"{server} says {told} of {each.name}; it has {service.spec.cluster_ip}"
+            findings.append(Finding("E_DNS_RECORD", _place_of(each, names), words, step))
     return Verdict("dns", f"{len(snapshot.lookups)} look-ups", tuple(findings), len(snapshot.lookups))
 
 
 def _named(names: Names, server: IPv4Address) -> str:
     whose = names.whose(server)
     return str(server) if whose == str(server) else f"{server} ({whose})"
+
+
+def _place_of(each: Lookup, names: Names) -> str:
+    """Return who is to blame for an answer: the server itself, or, of a cluster address, the asking node."""
+    return names.hosts.get(each.server, each.node).removeprefix("node ")
+
+
+def _no_server(snapshot: Snapshot) -> Iterator[Finding]:
+    names = names_of(snapshot.cluster)
+    if not any(s.metadata.key == DNS_SERVICE and s.spec.ports for s in snapshot.cluster.services):
+        return  # another DNS, by another name
+    if not any(at.key == DNS_SERVICE and at.endpoints for at in names.services.values()):
+        step = "kubectl get endpointslices -n kube-system"
+        yield Finding("E_DNS_SERVER", DNS_SERVICE, f"{DNS_SERVICE} has no endpoints: nobody answers", step)
 
 
 def _has(addresses: tuple[IPv4Address, ...], ip: str) -> bool:
@@ -113,11 +126,8 @@ def _services(snapshot: Snapshot) -> Iterator[Finding]:
     for reach in snapshot.reaches:
         if reach.ok:
             continue
-        code = (
-            "E_NO_LISTENER"
-            if "refused" in reach.words and _has_endpoints(names, reach.service)
-            else "E_UNREACHABLE"
-        )
+        refused = "refused" in reach.words and _has_endpoints(names, reach.service)
+        code = "E_NO_LISTENER" if refused else "E_SERVICE_UNREACHABLE"
         words = f"{reach.source} -> svc {reach.service}: {reach.words}"
         key, _, port = reach.service.partition(" ")
         yield Finding(code, reach.node, words, f"kubenet trace {reach.source} svc/{key}:{port}")

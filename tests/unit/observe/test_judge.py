@@ -259,9 +259,9 @@ BROKEN: list[tuple[str, str, Change]] = [
     ("E_HAIRPIN", "node-1", rules("node-1", "-A KUBE-POSTROUTING -j MASQUERADE\n")),
     ("E_MASQUERADE", "node-1", rules("node-1", "-s 10.244.0.0/16 -j MASQUERADE", "-j RETURN")),
     ("E_DNS_RESOLV", ONE, told(resolvers={ONE: ("10.96.0.99",)})),
-    ("E_DNS_RECORD", "node-1", told(lookups=(replace(ASKED, addresses=(DNS,)),))),
-    ("E_DNS_RECORD", "node-1", told(lookups=(replace(ASKED, rcode="NXDOMAIN"),))),
-    ("E_DNS_SERVER", "node-1", told(lookups=(replace(ASKED, rcode=""),))),
+    ("E_DNS_RECORD", TWO, told(lookups=(replace(ASKED, addresses=(DNS,)),))),
+    ("E_DNS_RECORD", TWO, told(lookups=(replace(ASKED, rcode="NXDOMAIN"),))),
+    ("E_DNS_SERVER", TWO, told(lookups=(replace(ASKED, rcode=""),))),
     ("E_IPAM_LEAK", "node-1", told(records={"node-1": ("t/gone: holds 10.244.1.9",)})),
     ("E_UNREACHABLE", "node-1", told(pings=(Ping(ONE, TWO, False),))),
     ("E_MTU", "node-1", told(pings=(Ping(ONE, TWO, True), Ping(ONE, TWO, False, True)))),
@@ -270,6 +270,12 @@ BROKEN: list[tuple[str, str, Change]] = [
         "node-1",
         told(reaches=(Reach(ONE, "node-1", "t/web 80", "connection refused", False),)),
     ),
+    (
+        "E_SERVICE_UNREACHABLE",
+        "node-1",
+        told(reaches=(Reach(ONE, "node-1", "t/web 80", "no answer", False),)),
+    ),
+    ("E_DNS_SERVER", "node-1", told(lookups=(replace(ASKED, server=DNS, rcode=""),))),
 ]
 
 
