@@ -22,8 +22,6 @@ SUBRESOURCE_VERBS = {
     "token": ("create",),
 }
 SUBRESOURCE_KINDS = {"scale": SCALE, "binding": BINDING, "eviction": EVICTION, "token": TOKEN}
-# Versions that own no resource of their own, only the kinds of subresources.
-EXTRA_GROUPS = (("autoscaling", "v1"),)
 AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 
 
@@ -55,7 +53,7 @@ def paths(catalogue: Catalogue) -> list[str]:
 def _named_groups(catalogue: Catalogue) -> dict[str, list[str]]:
     """Return the versions of each group but the core one, the preferred version first."""
     groups: dict[str, list[str]] = {}
-    for group, version in (*catalogue.group_versions, *EXTRA_GROUPS):
+    for group, version in catalogue.group_versions:
         if group:
             groups.setdefault(group, []).append(version)
     return groups

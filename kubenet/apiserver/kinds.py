@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from kubenet.apiserver.registry import (
     access,
+    autoscalers,
     batch,
     cluster,
     endpoints,
@@ -39,7 +40,7 @@ ALL: tuple[Kind, ...] = (
     DEFINITION,
 )
 REVIEWS = access.REVIEWS
-SERVED = (*ALL, *REVIEWS, events.VIEW)
+SERVED = (*ALL, *REVIEWS, events.VIEW, autoscalers.VIEW)
 
 NAMESPACE = cluster.NAMESPACE
 EVENT = plain.EVENT

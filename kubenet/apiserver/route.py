@@ -69,17 +69,13 @@ def route(raw_path: str, catalogue: Catalogue = BUILT_IN) -> Target | GroupVersi
         group, version, rest = parts[1], parts[2], parts[3:]
     else:
         raise no_such_path()
-    if (group, version) not in catalogue.group_versions and not _only_subresources(group, version):
+    if (group, version) not in catalogue.group_versions:
         raise no_such_path()
     if not rest:
         return GroupVersion(group, version)
     for part in rest:
         _check_segment(part)
     return _target(catalogue, (group, version), rest)
-
-
-def _only_subresources(group: str, version: str) -> bool:
-    return (group, version) == ("autoscaling", "v1")
 
 
 def _check_segment(part: str) -> None:

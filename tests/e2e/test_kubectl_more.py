@@ -99,6 +99,9 @@ def test_F_the_kinds_of_a_cluster_are_created_by_command(kubectl: Kubectl) -> No
     two = ("--selector=app=web", "--min-available=2", "--dry-run=client", "-o", "json")
     _create(kubectl, "policy/v1", *NS, "create", "poddisruptionbudget", "two", *two)
     kubectl(*NS, "create", "ingress", "web", "--class=nginx", "--rule=a.example/b*=web:80,tls=cert")
+    kubectl(*NS, "create", "deployment", "web", "--image=web:1")
+    kubectl(*NS, "autoscale", "deployment", "web", "--max=5", "--cpu-percent=80")
+    assert kubectl.get(*NS, "hpa", "web")["spec"]["maxReplicas"] == 5
     schedule = kubectl.get(*NS, "cronjob", "often")["spec"]
     assert schedule["schedule"] == "*/5 * * * *"
     assert schedule["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["command"] == ["true"]

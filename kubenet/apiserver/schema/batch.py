@@ -6,6 +6,12 @@ Source: the field numbers of Kubernetes 1.33, generated.proto of apps/v1, batch/
 """
 
 MESSAGES = """
+autoscaling.v1.HorizontalPodAutoscaler: metadata:ObjectMeta=1
+  spec:autoscaling.v1.HorizontalPodAutoscalerSpec=2 status:autoscaling.v1.HorizontalPodAutoscalerStatus=3
+autoscaling.v1.HorizontalPodAutoscalerSpec: scaleTargetRef:CrossVersionObjectReference=1 minReplicas:int!=2
+  maxReplicas:int!=3 targetCPUUtilizationPercentage:int!=4
+autoscaling.v1.HorizontalPodAutoscalerStatus: observedGeneration:int!=1 lastScaleTime:Time=2
+  currentReplicas:int!=3 desiredReplicas:int!=4 currentCPUUtilizationPercentage:int!=5
 ContainerResourceMetricSource: name=1 target:MetricTarget=2 container=3
 ContainerResourceMetricStatus: name=1 current:MetricValueStatus=2 container=3
 ControllerRevision: metadata:ObjectMeta=1 data:RawExtension=2 revision:int!=3

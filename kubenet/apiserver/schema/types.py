@@ -53,7 +53,7 @@ _SERVED = {
     "authentication.k8s.io/v1": "SelfSubjectReview TokenRequest TokenReview",
     "authorization.k8s.io/v1": "LocalSubjectAccessReview SelfSubjectAccessReview SelfSubjectRulesReview"
     " SubjectAccessReview",
-    "autoscaling/v1": "Scale",
+    "autoscaling/v1": "HorizontalPodAutoscaler Scale",
     "autoscaling/v2": "HorizontalPodAutoscaler",
     "batch/v1": "CronJob Job",
     "coordination.k8s.io/v1": "Lease",
@@ -67,7 +67,10 @@ _SERVED = {
     "storage.k8s.io/v1": "StorageClass",
 }
 SERVED = frozenset((version, kind) for version, kinds in _SERVED.items() for kind in kinds.split())
-_NAMED_OTHERWISE = {("events.k8s.io/v1", "Event"): "events.Event"}  # than the kind
+_NAMED_OTHERWISE = {  # than the kind
+    ("autoscaling/v1", "HorizontalPodAutoscaler"): "autoscaling.v1.HorizontalPodAutoscaler",
+    ("events.k8s.io/v1", "Event"): "events.Event",
+}
 DELETE_OPTIONS = "DeleteOptions"  # every group version has it
 
 

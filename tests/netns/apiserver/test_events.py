@@ -1,4 +1,4 @@
-"""Events of the core group and of events.k8s.io are the same objects, seen in two ways."""
+"""Kinds with two faces: Events of the core group and of events.k8s.io, autoscalers of two versions."""
 
 import pytest
 
@@ -60,5 +60,26 @@ def test_B3_16_changes_and_watches_go_both_ways() -> None:
             assert ((await core.next())["type"], (await new.next())["type"]) == ("DELETED", "DELETED")
         misspelt = await api.post(NEW, NEW_EVENT | {"message": "core's"}, fieldValidation="Strict")
         assert 'unknown field "message"' in misspelt.refused(400, "BadRequest")
+
+    on_server(case)
+
+
+def test_an_autoscaler_of_version_1_is_one_of_version_2_that_looks_at_the_processor() -> None:
+    async def case(api: Api) -> None:
+        old, new = (
+            f"/apis/autoscaling/{v}/namespaces/default/horizontalpodautoscalers" for v in ("v1", "v2")
+        )
+        spec = {"scaleTargetRef": {"kind": "Deployment", "name": "web"}, "maxReplicas": 5}
+        body = {"metadata": {"name": "web"}, "spec": spec | {"targetCPUUtilizationPercentage": 80}}
+        made = (await api.post(old, body, fieldValidation="Strict")).ok
+        assert (made["apiVersion"], made["spec"]["targetCPUUtilizationPercentage"]) == ("autoscaling/v1", 80)
+        metric = (await api.get(f"{new}/web")).ok["spec"]["metrics"][0]["resource"]
+        assert metric == {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}
+        changed = (await api.patch(f"{old}/web", {"spec": {"targetCPUUtilizationPercentage": 50}})).ok
+        assert changed["spec"]["targetCPUUtilizationPercentage"] == 50
+        assert changed["spec"]["minReplicas"] == 1
+        groups = (await api.get("/apis")).ok["groups"]
+        scaling = next(group for group in groups if group["name"] == "autoscaling")
+        assert [one["version"] for one in scaling["versions"]] == ["v2", "v1"]
 
     on_server(case)
