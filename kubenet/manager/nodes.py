@@ -1,18 +1,13 @@
 """Nodes: their pod ranges, their silence, and the pods they leave behind."""
 
-from ipaddress import ip_network
-
-from ipam.node_cidrs import allocate
 from kubenet.client.writer import Writer
-from kubenet.controllers import nodes, podgc
+from kubenet.controllers import node_ranges, nodes, podgc
 from kubenet.controllers.decision import Decision
 from kubenet.controllers.nodes import Heartbeat
 from kubenet.manager.config import ManagerConfig
 from kubenet.manager.loop import ControlLoop
 from kubenet.manager.watched import LEASE_NAMESPACE, NODE, Objects
-from kubenet.model.objects import Json, Node, Pod
-from kubenet.model.resources import NODES
-from kubenet.model.writes import Patch, Write
+from kubenet.model.objects import Node, Pod
 
 ALL = "all nodes"  # the one key of loops that look at all nodes together
 SWEEP_S = 20.0  # kube-controller-manager's period of pod garbage collection
@@ -65,17 +60,7 @@ class _Ranges:
     def decide(self, key: str) -> Decision:
         del key
         found = sorted(self._objects.nodes.objects().values(), key=_by_age)
-        used = [ip_network(cidr) for node in found for cidr in node.spec.pod_cidrs]
-        writes: list[Write] = []
-        for node in found:
-            if node.spec.pod_cidrs or node.metadata.deletion_timestamp is not None:
-                continue
-            given = allocate(used, self._config.pod_cidr, self._config.node_mask)
-            used.append(given)
-            # No version is named: the server never lets a range change once given, which is guard enough.
-            spec: Json = {"podCIDR": str(given), "podCIDRs": [str(given)]}
-            writes.append(Patch(NODES, "", node.metadata.name, {"spec": spec}))
-        return Decision(tuple(writes))
+        return Decision(tuple(node_ranges.decide(found, self._config.pod_ranges)))
 
 
 class _Garbage:
