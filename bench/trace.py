@@ -106,8 +106,14 @@ def whole_lab(root: Path) -> Iterator[Site]:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{PODS} pods not ready within {READY_WITHIN_S:g} s")
             time.sleep(0.5)
-        with site_of(LAB, root) as site:
-            yield site
+        while True:  # until proxies and DNS servers have followed, too
+            with site_of(LAB, root) as site:
+                if not any(verdict.findings for verdict in judge(survey(site))):
+                    yield site
+                    return
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the lab has findings after {READY_WITHIN_S:g} s")
+            time.sleep(0.5)
     finally:
         control.down(LAB, root)
 

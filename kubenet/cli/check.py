@@ -2,13 +2,39 @@
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from kubenet.cli.sites import open_site, site_options
 
+if TYPE_CHECKING:
+    from kubenet.observe.checks.base import Verdict
+    from kubenet.observe.place import Site
+
+SETTLE_S = 0.5  # for proxies and agents to follow a change of objects
+
 PARTS = ("all", "pods", "underlay", "cni", "ipam", "overlay", "proxy", "dns", "matrix")
+
+
+def _look(opened: Callable[[], "Site"], wanted: set[str]) -> "tuple[Verdict, ...]":
+    """Return the verdicts on what runs; a finding counts only if it is there a moment later too.
+
+    Objects are read before the kernel: what changed in between looks wrong, and is not.
+    """
+    from kubenet.observe.judge import judge
+    from kubenet.observe.survey import survey
+
+    verdicts: tuple[Verdict, ...] = ()
+    for wait_s in (0.0, SETTLE_S):
+        time.sleep(wait_s)
+        with opened() as site:
+            verdicts = judge(survey(site, wanted), wanted)
+        if not any(verdict.findings for verdict in verdicts):
+            break
+    return verdicts
 
 
 @click.command()
@@ -34,18 +60,15 @@ def check(
     """
     from kubenet.cli.output import print_json
     from kubenet.observe.judge import CHECKS, exit_code, judge, verdicts_json, verdicts_junit, verdicts_text
-    from kubenet.observe.survey import survey
 
     wanted = set(CHECKS) if not parts or "all" in parts else set(parts)
     began = time.monotonic()
     if bundle is not None:
         from kubenet.observe.bundle import read_bundle
 
-        snapshot = read_bundle(bundle)
+        verdicts = judge(read_bundle(bundle), wanted)
     else:
-        with open_site(lab, node, kubeconfig) as site:
-            snapshot = survey(site, wanted)
-    verdicts = judge(snapshot, wanted)
+        verdicts = _look(lambda: open_site(lab, node, kubeconfig), wanted)
     took_s = time.monotonic() - began
     if output == "json":
         print_json("CheckReport", verdicts_json(verdicts))
