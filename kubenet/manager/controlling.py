@@ -6,8 +6,8 @@ from kubenet.client.transport import ApiClient
 from kubenet.client.writer import Writer
 from kubenet.clock import Clock, SystemClock
 from kubenet.manager.config import ManagerConfig
-from kubenet.manager.daemons import daemon_loops
 from kubenet.manager.nodes import node_loops
+from kubenet.manager.revised import revised_loops
 from kubenet.manager.services import service_loops
 from kubenet.manager.watched import Objects
 from kubenet.manager.workloads import workload_loops
@@ -25,7 +25,7 @@ async def run_controllers(
     objects = Objects(client, writer, clock or SystemClock())
     loops = [
         *workload_loops(objects, writer),
-        *daemon_loops(objects, writer),
+        *revised_loops(objects, writer),
         *service_loops(objects, writer),
         *node_loops(objects, writer, config),
     ]

@@ -12,6 +12,7 @@ from kubenet.client.writer import Writer
 from kubenet.clock import Clock
 from kubenet.controllers.daemonsets import DAEMONSETS
 from kubenet.controllers.revisions import REVISIONS
+from kubenet.controllers.statefulsets import STATEFULSETS
 from kubenet.model.objects import (
     Deployment,
     Endpoints,
@@ -35,7 +36,7 @@ from kubenet.model.resources import (
     SERVICES,
     Resource,
 )
-from kubenet.model.workloads import ControllerRevision, DaemonSet
+from kubenet.model.workloads import ControllerRevision, DaemonSet, StatefulSet
 
 LEASE_NAMESPACE = "kube-node-lease"
 CONTROLLER, NAMESPACE, NODE, SERVICE = "controller", "namespace", "node", "service"
@@ -89,6 +90,7 @@ class Objects:
         self.leases = Watched(client, writer, LEASES, Lease, LEASE_NAMESPACE)
         self.revisions = Watched(client, writer, REVISIONS, ControllerRevision)
         self.daemonsets = Watched(client, writer, DAEMONSETS, DaemonSet)
+        self.statefulsets = Watched(client, writer, STATEFULSETS, StatefulSet)
         self.revisions.index(CONTROLLER, _controller)
         self.replicasets.index(CONTROLLER, _controller)
         self.pods.index(CONTROLLER, _controller)
@@ -108,6 +110,7 @@ class Objects:
             self.leases.informer,
             self.revisions.informer,
             self.daemonsets.informer,
+            self.statefulsets.informer,
         )
 
     def start(self, group: asyncio.TaskGroup) -> None:

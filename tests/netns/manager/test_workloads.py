@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from kubenet.controllers.daemonsets import DAEMONSETS
+from kubenet.controllers.statefulsets import STATEFULSETS
 from kubenet.kernel.netns import NetNs
-from kubenet.model.objects import Json
-from kubenet.model.workloads import DaemonSet
+from kubenet.model.objects import EndpointSlice, Json
+from kubenet.model.resources import ENDPOINTSLICES, SERVICES
+from kubenet.model.workloads import DaemonSet, StatefulSet
 from tests.netns.client.scripted import drop_netns, fresh_netns
 from tests.netns.manager.cluster import Cluster, running
 
@@ -63,5 +65,29 @@ def test_a_daemonset_runs_on_every_node_and_rolls_over_to_a_new_image(netns: Net
         await cluster.client.patch(DAEMONSETS, "default", "w", change)
         await cluster.until("the new image on all", rolled_out)
         assert await places() == [(name, "v2") for name in NODE_NAMES]
+
+    play(netns, story)
+
+
+def test_a_statefulset_is_made_in_order_and_gives_its_service_host_names(netns: NetNs) -> None:
+    async def story(cluster: Cluster) -> None:
+        async def complete() -> bool:
+            found = await cluster.client.get(STATEFULSETS, "default", "w", StatefulSet)
+            return found.status.available_replicas == 3
+
+        async def published() -> bool:
+            slices = await cluster.all(ENDPOINTSLICES, EndpointSlice)
+            names = {each.hostname for one in slices for each in one.endpoints or ()}
+            return names == {"w-0", "w-1", "w-2"}
+
+        headless: Json = {"clusterIP": "None", "selector": {"app": "w"}, "ports": [{"port": 80}]}
+        service: Json = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "peers"}}
+        await cluster.client.create(SERVICES, "default", {**service, "spec": headless})
+        written = body("apps/v1", "StatefulSet", replicas=3, serviceName="peers")
+        await cluster.client.create(STATEFULSETS, "default", written)
+        await cluster.until("three pods", complete)
+        bound = [key for what, key in cluster.history if what == "bound"]
+        assert bound == ["default/w-0", "default/w-1", "default/w-2"]
+        await cluster.until("their host names behind the Service", published)
 
     play(netns, story)

@@ -12,9 +12,10 @@ from kubenet.client.recent import Recent
 from kubenet.controllers import deployments, replicasets
 from kubenet.controllers.daemonsets import DAEMONSETS
 from kubenet.controllers.revisions import REVISIONS
+from kubenet.controllers.statefulsets import STATEFULSETS
 from kubenet.model.objects import Deployment, Json, JsonValue, KubeObject, ObjectT, Pod, ReplicaSet
 from kubenet.model.resources import DEPLOYMENTS, PODS, REPLICASETS, Resource
-from kubenet.model.workloads import ControllerRevision, DaemonSet
+from kubenet.model.workloads import ControllerRevision, DaemonSet, StatefulSet
 from kubenet.model.writes import Create, Delete, Patch, Replace, Write
 from tests.unit.controllers.things import NOW, ago
 
@@ -24,6 +25,7 @@ TYPES: dict[Resource, type[KubeObject]] = {
     PODS: Pod,
     REVISIONS: ControllerRevision,
     DAEMONSETS: DaemonSet,
+    STATEFULSETS: StatefulSet,
 }
 
 

@@ -33,7 +33,9 @@ class Scene(Generic[ObjectT]):
     def sync(self) -> None:
         for each in self.own.objects():
             decision = self.decide(each, self.pods.objects(), self.revisions.objects())
+            going = {pod.metadata.uid for pod in self.pods.objects() if pod.metadata.deletion_timestamp}
             for write in decision.writes:
+                assert not isinstance(write, Delete) or write.uid not in going, "told to go twice"
                 try:
                     answer = self.server.carry_out(write)
                 except Overtaken:
