@@ -14,19 +14,26 @@ from kubenet.controllers.decision import Decision, sooner
 from kubenet.controllers.pods import available_in_s, first_to_go, is_active
 from kubenet.controllers.templates import named_pod
 from kubenet.model.objects import Json, Pod, ReplicaSet, ReplicaSetStatus
-from kubenet.model.resources import PODS, REPLICASETS
+from kubenet.model.resources import PODS, REPLICASETS, Resource
 from kubenet.model.writes import Create, Write, delete_of, patch_of
 
 BURST = 500  # pods made or deleted in one go; the rest follows when these are done
 
 
-def decide(replicaset: ReplicaSet, pods: Sequence[Pod], siblings: Iterable[Pod], now: datetime) -> Decision:
+def decide(
+    replicaset: ReplicaSet,
+    pods: Sequence[Pod],
+    siblings: Iterable[Pod],
+    now: datetime,
+    resource: Resource = REPLICASETS,
+) -> Decision:
     """Return what brings the pods of ``replicaset`` to their number and its status to the truth.
 
     ``pods`` are those that it controls and those of its namespace that nobody controls; ``siblings`` are
-    pods of the same Deployment, which only matter for the choice of whom to delete.
+    pods of the same Deployment, which only matter for the choice of whom to delete. ``resource`` says
+    what the ReplicaSet is really called: a ReplicationController wants the same.
     """
-    claimed = claim(REPLICASETS, replicaset, replicaset.spec.selector, pods)
+    claimed = claim(resource, replicaset, replicaset.spec.selector, pods)
     ending = replicaset.metadata.deletion_timestamp is not None
     # An orphan counts in the status only when it is ours.
     uid = replicaset.metadata.uid
@@ -35,25 +42,29 @@ def decide(replicaset: ReplicaSet, pods: Sequence[Pod], siblings: Iterable[Pod],
     status, again_s = _status(replicaset, active, now)
     if status != replicaset.status:
         body: Json = {"status": _status_json(status)}
-        writes.append(patch_of(REPLICASETS, replicaset, body, "status"))
+        writes.append(patch_of(resource, replicaset, body, "status"))
     if not ending:
         writes += claimed.writes
-        writes += _scale(replicaset, [pod for pod in claimed.mine if is_active(pod)], siblings, now)
+        writes += _scale(resource, replicaset, [pod for pod in claimed.mine if is_active(pod)], siblings, now)
     return Decision(tuple(writes), again_s)
 
 
 def _scale(
-    replicaset: ReplicaSet, active: Sequence[Pod], siblings: Iterable[Pod], now: datetime
+    resource: Resource,
+    replicaset: ReplicaSet,
+    active: Sequence[Pod],
+    siblings: Iterable[Pod],
+    now: datetime,
 ) -> list[Write]:
     missing = replicaset.spec.replicas - len(active)
     if missing >= 0:
-        return [_new_pod(replicaset)] * min(missing, BURST)
+        return [_new_pod(resource, replicaset)] * min(missing, BURST)
     going = first_to_go(active, siblings, now)[: min(-missing, BURST)]
     return [delete_of(PODS, pod) for pod in going]
 
 
-def _new_pod(replicaset: ReplicaSet) -> Create:
-    body = named_pod(REPLICASETS, replicaset, replicaset.spec.template)
+def _new_pod(resource: Resource, replicaset: ReplicaSet) -> Create:
+    body = named_pod(resource, replicaset, replicaset.spec.template)
     return Create(PODS, replicaset.metadata.namespace, body)
 
 

@@ -7,6 +7,7 @@ from kubenet.client.writer import Writer
 from kubenet.clock import Clock, SystemClock
 from kubenet.manager.config import ManagerConfig
 from kubenet.manager.nodes import node_loops
+from kubenet.manager.plain import plain_loops
 from kubenet.manager.revised import revised_loops
 from kubenet.manager.services import service_loops
 from kubenet.manager.watched import Objects
@@ -26,6 +27,7 @@ async def run_controllers(
     loops = [
         *workload_loops(objects, writer),
         *revised_loops(objects, writer),
+        *plain_loops(objects, writer),
         *service_loops(objects, writer),
         *node_loops(objects, writer, config),
     ]

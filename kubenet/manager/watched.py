@@ -11,6 +11,7 @@ from kubenet.client.transport import ApiClient
 from kubenet.client.writer import Writer
 from kubenet.clock import Clock
 from kubenet.controllers.daemonsets import DAEMONSETS
+from kubenet.controllers.jobs import JOBS
 from kubenet.controllers.revisions import REVISIONS
 from kubenet.controllers.statefulsets import STATEFULSETS
 from kubenet.model.objects import (
@@ -26,6 +27,7 @@ from kubenet.model.objects import (
     Service,
 )
 from kubenet.model.resources import (
+    BY_PLURAL_KEPT,
     DEPLOYMENTS,
     ENDPOINTS,
     ENDPOINTSLICES,
@@ -36,8 +38,9 @@ from kubenet.model.resources import (
     SERVICES,
     Resource,
 )
-from kubenet.model.workloads import ControllerRevision, DaemonSet, StatefulSet
+from kubenet.model.workloads import ControllerRevision, DaemonSet, Job, ReplicationController, StatefulSet
 
+REPLICATION_CONTROLLERS = BY_PLURAL_KEPT["replicationcontrollers"]
 LEASE_NAMESPACE = "kube-node-lease"
 CONTROLLER, NAMESPACE, NODE, SERVICE = "controller", "namespace", "node", "service"
 
@@ -91,6 +94,8 @@ class Objects:
         self.revisions = Watched(client, writer, REVISIONS, ControllerRevision)
         self.daemonsets = Watched(client, writer, DAEMONSETS, DaemonSet)
         self.statefulsets = Watched(client, writer, STATEFULSETS, StatefulSet)
+        self.jobs = Watched(client, writer, JOBS, Job)
+        self.replication = Watched(client, writer, REPLICATION_CONTROLLERS, ReplicationController)
         self.revisions.index(CONTROLLER, _controller)
         self.replicasets.index(CONTROLLER, _controller)
         self.pods.index(CONTROLLER, _controller)
@@ -111,6 +116,8 @@ class Objects:
             self.revisions.informer,
             self.daemonsets.informer,
             self.statefulsets.informer,
+            self.jobs.informer,
+            self.replication.informer,
         )
 
     def start(self, group: asyncio.TaskGroup) -> None:

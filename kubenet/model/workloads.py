@@ -5,7 +5,14 @@ Source: Kubernetes API reference v1.36, apps/v1, batch/v1 and core/v1 Replicatio
 
 import msgspec
 
-from kubenet.model.objects import Condition, KubeObject, PodTemplate
+from kubenet.model.objects import (
+    Condition,
+    KubeObject,
+    PodTemplate,
+    ReplicaSet,
+    ReplicaSetSpec,
+    ReplicaSetStatus,
+)
 from kubenet.model.placement import LabelSelector
 from kubenet.model.read import Read
 
@@ -119,3 +126,26 @@ class JobStatus(Read, frozen=True):
 class Job(KubeObject, frozen=True):
     spec: JobSpec = JobSpec()
     status: JobStatus = JobStatus()
+
+
+class ReplicationControllerSpec(Read, frozen=True):
+    replicas: int = 1
+    min_ready_seconds: int = 0
+    selector: dict[str, str] = {}  # noqa: RUF012  # msgspec copies it
+    template: PodTemplate = PodTemplate()
+
+
+class ReplicationController(KubeObject, frozen=True):
+    spec: ReplicationControllerSpec = ReplicationControllerSpec()
+    status: ReplicaSetStatus = ReplicaSetStatus()
+
+    @property
+    def as_replicaset(self) -> ReplicaSet:
+        """The same wish in the words of its successor."""
+        spec = ReplicaSetSpec(
+            replicas=self.spec.replicas,
+            min_ready_seconds=self.spec.min_ready_seconds,
+            selector=LabelSelector(match_labels=self.spec.selector),
+            template=self.spec.template,
+        )
+        return ReplicaSet(metadata=self.metadata, spec=spec, status=self.status)

@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 
 from kubenet.controllers.daemonsets import DAEMONSETS
+from kubenet.controllers.jobs import JOBS
 from kubenet.controllers.statefulsets import STATEFULSETS
 from kubenet.kernel.netns import NetNs
+from kubenet.manager.watched import REPLICATION_CONTROLLERS
 from kubenet.model.objects import EndpointSlice, Json
-from kubenet.model.resources import ENDPOINTSLICES, SERVICES
-from kubenet.model.workloads import DaemonSet, StatefulSet
+from kubenet.model.resources import ENDPOINTSLICES, PODS, SERVICES
+from kubenet.model.workloads import DaemonSet, Job, ReplicationController, StatefulSet
 from tests.netns.client.scripted import drop_netns, fresh_netns
 from tests.netns.manager.cluster import Cluster, running
 
@@ -89,5 +91,49 @@ def test_a_statefulset_is_made_in_order_and_gives_its_service_host_names(netns: 
         bound = [key for what, key in cluster.history if what == "bound"]
         assert bound == ["default/w-0", "default/w-1", "default/w-2"]
         await cluster.until("their host names behind the Service", published)
+
+    play(netns, story)
+
+
+def test_a_replication_controller_replaces_a_pod_that_is_killed(netns: NetNs) -> None:
+    async def story(cluster: Cluster) -> None:
+        async def complete() -> bool:
+            found = await cluster.client.get(REPLICATION_CONTROLLERS, "default", "w", ReplicationController)
+            return found.status.available_replicas == 2
+
+        written = body("v1", "ReplicationController", replicas=2, selector={"app": "w"})
+        await cluster.client.create(REPLICATION_CONTROLLERS, "default", written)
+        await cluster.until("two pods", complete)
+        killed = (await cluster.pods())[0].metadata
+        await cluster.client.delete(PODS, "default", killed.name, grace_s=0)
+
+        async def replaced() -> bool:
+            pods = await cluster.pods()
+            return len(pods) == 2 and killed.uid not in {each.metadata.uid for each in pods}
+
+        await cluster.until("another one in its place", replaced)
+
+    play(netns, story)
+
+
+def test_a_job_is_complete_when_its_pods_have_succeeded(netns: NetNs) -> None:
+    async def story(cluster: Cluster) -> None:
+        pod_spec: Json = {"containers": [{"name": "c", "image": "v1"}], "restartPolicy": "Never"}
+        written: Json = {"completions": 2, "parallelism": 1, "template": {"spec": pod_spec}}
+        whole: Json = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "w"}, "spec": written}
+        await cluster.client.create(JOBS, "default", whole)
+
+        async def complete() -> bool:
+            for pod in await cluster.pods():
+                if pod.status.phase == "Running":
+                    ended: Json = {"status": {"phase": "Succeeded"}}
+                    await cluster.client.patch(
+                        PODS, "default", pod.metadata.name, ended, subresource="status"
+                    )
+            found = await cluster.client.get(JOBS, "default", "w", Job)
+            return [each.type for each in found.status.conditions] == ["SuccessCriteriaMet", "Complete"]
+
+        await cluster.until("the job is complete", complete)
+        assert [pod.status.phase for pod in await cluster.pods()] == ["Succeeded", "Succeeded"]
 
     play(netns, story)
