@@ -26,6 +26,7 @@ from kubenet.scheduler.answers import binding, outcome, unschedulable
 from kubenet.scheduler.cluster import Cluster
 from kubenet.scheduler.queue import SchedulingQueue
 from kubenet.scheduler.select import Chosen, Nowhere, choose
+from kubenet.scheduler.tailor import tailored
 from kubenet.scheduler.views import NodeView, PodView, node_view, pod_view, takes_room, waits_for_a_node
 
 log = logging.getLogger(__name__)
@@ -78,6 +79,7 @@ class Scheduler:
         self._cluster = Cluster()
         self._queue = SchedulingQueue()
         self._waiting: dict[str, tuple[Pod, PodView]] = {}  # pods without a node, by key
+        self._lonely: set[str] = set()  # those of them that one pod more somewhere may help
         self._start = 0  # where the next search begins
         self._poked = asyncio.Event()
 
@@ -147,11 +149,14 @@ class Scheduler:
             self._drop(key)
             return False
         if takes_room(pod):
-            return self._cluster.place(view)
+            known = self._cluster.knows(uid)
+            return self._cluster.place(view) or (not known and bool(self._lonely))
         if not waits_for_a_node(pod):
             return self._cluster.remove(uid)
         before = self._waiting.get(key)
         self._waiting[key] = (pod, view)
+        if view.needs_company:
+            self._lonely.add(key)
         # What we write into its status comes back as a change; that is no reason to try again.
         if (before is None or before[1] != view) and not self._cluster.is_assumed(uid):
             self._queue.add(key, view.created)
@@ -159,16 +164,20 @@ class Scheduler:
 
     def _drop(self, key: str) -> None:
         self._waiting.pop(key, None)
+        self._lonely.discard(key)
         self._queue.remove(key)
 
     def _decide(self, pod: Pod, view: PodView) -> Write | None:
         nodes = self._cluster.snapshot()
-        decision = choose(view, nodes, self._start, self._tie())
+        profile = tailored(view, nodes, repelled=self._cluster.repels)
+        decision = choose(view, nodes, self._start, self._tie(), profile)
         if nodes:
             self._start = (self._start + decision.examined) % len(nodes)
         match decision:
             case Chosen(node_name=node_name):
                 self._cluster.assume(replace(view, node_name=node_name))
+                if self._lonely:
+                    self._queue.wake()
                 log.info("pod %s goes to %s (best of %d)", view.key, node_name, decision.feasible)
                 return binding(pod, node_name)
             case Nowhere(message=message):

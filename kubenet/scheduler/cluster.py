@@ -21,8 +21,14 @@ class Cluster:
         self._pods: dict[str, dict[str, PodView]] = {}  # by node, by uid; the node may be unknown as yet
         self._node_of: dict[str, str] = {}  # by the pod's uid
         self._assumed: set[str] = set()
+        self._repelling: set[str] = set()  # pods that bear anti-affinity, by uid
         self._snapshot: tuple[NodeView, ...] | None = None
         self._in_order = True  # sorted when a snapshot is asked for, not for each of the nodes of a list
+
+    @property
+    def repels(self) -> bool:
+        """Whether some pod on a node wants others to stay away."""
+        return bool(self._repelling)
 
     def snapshot(self) -> tuple[NodeView, ...]:
         """Return all nodes as they are now, ordered by name."""
@@ -65,6 +71,7 @@ class Cluster:
         node_name = self._node_of.pop(uid, None)
         if node_name is None:
             return False
+        self._repelling.discard(uid)
         pods = self._pods[node_name]
         del pods[uid]
         if not pods:
@@ -82,12 +89,18 @@ class Cluster:
         """Drop an assumption, if it still is one; return whether this may help a waiting pod."""
         return self.remove(uid) if uid in self._assumed else False
 
+    def knows(self, uid: str) -> bool:
+        """Whether a pod is on some node, as far as we know."""
+        return uid in self._node_of
+
     def is_assumed(self, uid: str) -> bool:
         """Whether we have put this pod somewhere and the watch has not shown it yet."""
         return uid in self._assumed
 
     def _put(self, pod: PodView) -> None:
         self._node_of[pod.uid] = pod.node_name
+        if pod.must_be_apart:
+            self._repelling.add(pod.uid)
         self._pods.setdefault(pod.node_name, {})[pod.uid] = pod
         if node := self._nodes.get(pod.node_name):
             self._nodes[pod.node_name] = node.holding(node.usage.plus(pod))

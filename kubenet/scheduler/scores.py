@@ -28,12 +28,12 @@ def balanced_allocation(pod: PodView, nodes: Sequence[NodeView]) -> Sequence[flo
 def spread(pod: PodView, nodes: Sequence[NodeView]) -> Sequence[float]:
     """The fewer pods of the same owner, the better: one node that dies takes few of them along."""
     counts = [node.usage.by_controller.get(pod.controller_uid, 0) for node in nodes]
-    return _fewest(counts)
+    return fewest(counts)
 
 
 def preferred(pod: PodView, nodes: Sequence[NodeView]) -> Sequence[float]:
     """The fewer taints that ask pods to stay away (PreferNoSchedule), the better."""
-    return _fewest([_unwanted(pod, node) if node.taints else 0 for node in nodes])
+    return fewest([_unwanted(pod, node) if node.taints else 0 for node in nodes])
 
 
 # The spread weighs more than both allocations together, so that among few replicas an empty node always wins.
@@ -78,7 +78,7 @@ def _unwanted(pod: PodView, node: NodeView) -> int:
     return sum(taint.effect == "PreferNoSchedule" and not pod.tolerates(taint) for taint in node.taints)
 
 
-def _fewest(counts: Sequence[int]) -> Sequence[float]:
+def fewest(counts: Sequence[int]) -> Sequence[float]:
     """Return 100 for none, 0 for the most there are, and a straight line between."""
     most = max(counts, default=0)
     return [BEST * (most - count) / most for count in counts] if most else [BEST] * len(counts)

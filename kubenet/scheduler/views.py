@@ -8,7 +8,13 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from kubenet.model.objects import Container, Node, Pod, Taint, Toleration
-from kubenet.model.placement import NodeSelector, required_nodes
+from kubenet.model.placement import (
+    Affinity,
+    NodeSelector,
+    PodAffinityTerm,
+    TopologySpreadConstraint,
+    required_nodes,
+)
 from kubenet.model.taints import tolerates
 from kubenet.scheduler.quantity import amount
 
@@ -46,15 +52,38 @@ class PodView:
     key: str
     uid: str
     created: str = ""  # RFC 3339 in UTC: orders as text
+    namespace: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
     node_name: str = ""
     requests: Amounts = field(default_factory=dict)
     usual: Amounts = field(default_factory=dict)  # cpu and memory, with USUAL where nothing is requested
     node_selector: Mapping[str, str] = field(default_factory=dict)
     required_nodes: NodeSelector | None = None
+    affinity: Affinity | None = None
+    spread: tuple[TopologySpreadConstraint, ...] = ()
     tolerations: tuple[Toleration, ...] = ()
     host_ports: tuple[HostPort, ...] = ()
     controller_uid: str = ""
     leaving: bool = False  # being deleted: it still takes room, but no longer serves
+
+    @property
+    def must_be_near(self) -> tuple[PodAffinityTerm, ...]:
+        near = self.affinity.pod_affinity if self.affinity else None
+        return near.required if near else ()
+
+    @property
+    def must_be_apart(self) -> tuple[PodAffinityTerm, ...]:
+        apart = self.affinity.pod_anti_affinity if self.affinity else None
+        return apart.required if apart else ()
+
+    @property
+    def must_spread(self) -> tuple[TopologySpreadConstraint, ...]:
+        return tuple(each for each in self.spread if each.when_unsatisfiable == "DoNotSchedule")
+
+    @property
+    def needs_company(self) -> bool:
+        """Whether one pod more somewhere may make a node fit that did not."""
+        return bool(self.must_be_near or self.must_spread)
 
     def tolerates(self, taint: Taint) -> bool:
         """Whether the taint does not concern this pod."""
@@ -69,6 +98,7 @@ class Usage:
     usual: Amounts = field(default_factory=dict)
     host_ports: tuple[HostPort, ...] = ()
     by_controller: Mapping[str, int] = field(default_factory=dict)  # pods that stay, by their owner's uid
+    pods: tuple[PodView, ...] = ()
 
     def plus(self, pod: PodView) -> "Usage":
         """Return the usage with one pod more."""
@@ -78,6 +108,7 @@ class Usage:
             total(self.usual, pod.usual),
             self.host_ports + pod.host_ports,
             total(self.by_controller, owned),
+            (*self.pods, pod),
         )
 
 
@@ -128,6 +159,10 @@ def pod_view(pod: Pod) -> PodView:
         usual=total(*usual),
         node_selector=pod.spec.node_selector,
         required_nodes=required_nodes(pod.spec.affinity),
+        affinity=pod.spec.affinity,
+        spread=pod.spec.topology_spread_constraints,
+        namespace=pod.metadata.namespace,
+        labels=pod.metadata.labels,
         tolerations=pod.spec.tolerations,
         host_ports=tuple(_host_ports(pod)),
         controller_uid=pod.metadata.controller_uid,

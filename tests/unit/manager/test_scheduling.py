@@ -7,7 +7,7 @@ from kubenet.client.cache import Change
 from kubenet.client.errors import Conflict
 from kubenet.errors import Unreachable
 from kubenet.manager.scheduling import Scheduler
-from kubenet.model.objects import Condition, JsonValue, Node, Pod
+from kubenet.model.objects import Condition, Json, JsonValue, Node, Pod
 from kubenet.model.writes import Create, Patch, Write
 from tests.unit.scheduler.world import node, pod
 
@@ -231,3 +231,26 @@ def test_what_cannot_be_understood_stops_nobody_else() -> None:
     world = World(node("n1"), node("n2", room={"cpu": "many"}))
     world.see(pod("odd", cpu="many"), pod("web"))
     assert world.said() == ["web to n1"]
+
+
+def _near(app: str) -> Json:
+    term: Json = {"topologyKey": "host", "labelSelector": {"matchLabels": {"app": app}}}
+    return {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
+
+
+def test_a_pod_that_waits_for_company_is_tried_again_when_it_comes() -> None:
+    world = World(node("n1", labels={"host": "n1"}), node("n2", labels={"host": "n2"}))
+    world.see(pod("web", affinity=_near("db")))
+    said = ["web: 0/2 nodes are available: 2 node(s) didn't match pod affinity rules."]
+    assert world.said() == said
+    world.see(pod("other", on="n1"))
+    assert world.said() == said  # nobody that it wants, but nobody knew
+    world.see(pod("db", on="n2", labels={"app": "db"}))
+    assert world.said() == ["web to n2"]
+
+
+def test_company_that_we_have_placed_ourselves_counts_at_once() -> None:
+    world = World(node("n1", labels={"host": "n1"}))
+    world.see(pod("web", affinity=_near("db"), created="2024-05-01T09:00:00Z"))
+    world.see(pod("db", labels={"app": "db"}))
+    assert world.said()[1:] == ["db to n1", "web to n1"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kubenet.model.objects import Node, Pod, Taint, Toleration
+from kubenet.model.objects import Json, JsonValue, Node, Pod, Taint, Toleration
 from kubenet.scheduler.filters import FILTERS, Filter, Reasons, reasons_against
 from kubenet.scheduler.views import NodeView, PodView
 from tests.unit.scheduler.world import holding, node, pod, views, wanted
@@ -94,6 +94,39 @@ SMALL = {"cpu": "1", "memory": "1Gi", "pods": "2"}
 )
 def test_reasons_against_a_node(asks: Pod, on: Node, expected: Reasons) -> None:
     assert reasons_against(wanted(asks), views(on)[0]) == expected
+
+
+@pytest.mark.parametrize(
+    ("operator", "values", "fits"),
+    [
+        ("In", ["ssd", "nvme"], True),
+        ("In", ["hdd"], False),
+        ("NotIn", ["hdd"], True),
+        ("NotIn", ["ssd"], False),
+        ("Exists", [], True),
+        ("DoesNotExist", [], False),
+        ("Gt", ["3"], False),
+    ],
+)
+def test_a_required_node_affinity_is_kept(operator: str, values: list[str], fits: bool) -> None:
+    assert _fits([{"matchExpressions": [{"key": "disk", "operator": operator, "values": [*values]}]}]) == fits
+
+
+def test_terms_of_a_node_affinity_are_alternatives_and_their_parts_are_not() -> None:
+    is_ssd: JsonValue = {"key": "disk", "operator": "In", "values": ["ssd"]}
+    many: JsonValue = {"key": "cores", "operator": "Gt", "values": ["7"]}
+    few: JsonValue = {"key": "cores", "operator": "Lt", "values": ["7"]}
+    named: JsonValue = {"key": "metadata.name", "operator": "In", "values": ["n1"]}
+    assert _fits([{"matchExpressions": [few]}, {"matchExpressions": [is_ssd, many]}])
+    assert not _fits([{"matchExpressions": [is_ssd, few]}])
+    assert _fits([{"matchFields": [named]}])
+    assert not _fits([{}])
+
+
+def _fits(terms: list[JsonValue]) -> bool:
+    required: Json = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}
+    asks = pod(affinity={"nodeAffinity": required})
+    return not reasons_against(wanted(asks), views(node(labels={"disk": "ssd", "cores": "8"}))[0])
 
 
 def test_what_other_pods_request_is_not_free() -> None:

@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping
 
+import msgspec
+
 from kubenet.model.objects import (
     Condition,
     Container,
     ContainerPort,
+    Json,
     Node,
     NodeSpec,
     NodeStatus,
@@ -18,6 +21,7 @@ from kubenet.model.objects import (
     Taint,
     Toleration,
 )
+from kubenet.model.placement import Affinity, TopologySpreadConstraint
 from kubenet.scheduler.views import NodeView, PodView, node_view, pod_view
 
 ROOM: Mapping[str, str | int] = {"cpu": "4", "memory": "8Gi", "pods": "110"}
@@ -58,6 +62,10 @@ def pod(
     deleted: str | None = None,
     scheduler_name: str = "default-scheduler",
     uid: str = "",
+    labels: Mapping[str, str] | None = None,
+    namespace: str = "default",
+    affinity: Json | None = None,
+    spread: tuple[TopologySpreadConstraint, ...] = (),
 ) -> Pod:
     requests: dict[str, str | int | float] = {
         key: each for key, each in (("cpu", cpu), ("memory", memory)) if each
@@ -67,7 +75,8 @@ def pod(
     return Pod(
         metadata=ObjectMeta(
             name=name,
-            namespace="default",
+            namespace=namespace,
+            labels=dict(labels or {}),
             uid=uid or f"uid-{name}",
             resource_version="7",
             creation_timestamp=created,
@@ -78,6 +87,8 @@ def pod(
             containers=(Container(name="c", ports=ports, resources=ResourceRequirements(requests=requests)),),
             node_name=on,
             node_selector=dict(selector or {}),
+            affinity=msgspec.convert(affinity, Affinity) if affinity else None,
+            topology_spread_constraints=spread,
             tolerations=tolerations,
             scheduler_name=scheduler_name,
         ),
