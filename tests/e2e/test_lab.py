@@ -59,7 +59,7 @@ def test_down_after_kill_9_of_the_keeper_with_pods_running_leaves_nothing() -> N
         assert leftovers(own("kill")) == []
 
 
-@pytest.mark.parametrize("delay_s", [0.05, 0.3, 0.6, 1.0])
+@pytest.mark.parametrize("delay_s", [0.0, 0.2, 0.5, 0.9])
 def test_ctrl_c_while_a_lab_boots_leaves_nothing(delay_s: float) -> None:
     booting = subprocess.Popen(
         [sys.executable, "-m", "kubenet", "lab", "up", "--name", own("int")],
@@ -67,6 +67,8 @@ def test_ctrl_c_while_a_lab_boots_leaves_nothing(delay_s: float) -> None:
         stderr=subprocess.PIPE,
         text=True,
     )
+    while not (ledger.LABS / own("int")).exists() and booting.poll() is None:
+        time.sleep(0.001)  # an interpreter that is only starting has nothing of ours to clean up
     time.sleep(delay_s)
     booting.send_signal(signal.SIGINT)
     _, said = booting.communicate(timeout=60)
