@@ -8,6 +8,7 @@ from typing import TypeAlias, TypeVar
 from dns.feed import ClusterFeed
 from kubenet.client.cache import Change
 from kubenet.client.informer import Informer
+from kubenet.client.packing import Whole
 from kubenet.client.transport import ApiClient
 from kubenet.model.objects import EndpointSlice, KubeObject, Namespace, ObjectMeta, Pod, Service
 from kubenet.model.resources import ENDPOINTSLICES, NAMESPACES, PODS, SERVICES, Resource
@@ -61,7 +62,7 @@ def follow(client: ApiClient, feed: ClusterFeed, poke: Callable[[], None], scope
         take: Callable[[str, ObjectT | None], None],
         labels: str = "",
     ) -> Informer[ObjectT]:
-        made = Informer(client, resource, type_, label_selector=labels, trim=_version_of)
+        made = Informer(client, resource, type_, label_selector=labels, keep=Whole(_version_of))
 
         def changed(change: Change[ObjectT]) -> None:
             if shown(change.key):

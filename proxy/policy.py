@@ -115,6 +115,8 @@ def _usable(
 ) -> tuple[Endpoint, ...]:
     """Return the ready endpoints that are ``wanted``; without any, all that serve while they terminate."""
     ready = tuple(endpoint for endpoint in endpoints if endpoint.ready and wanted(endpoint))
+    if isinstance(endpoints, tuple) and len(ready) == len(endpoints):
+        return endpoints  # the same, held once
     return ready or tuple(endpoint for endpoint in endpoints if endpoint.serving and endpoint.terminating)
 
 

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from sys import intern
 
 from kubenet.model.objects import EndpointSlice, SliceEndpoint
 from kubenet.model.protocol import Protocol
@@ -62,7 +63,7 @@ class SliceReader:
         before, self._known = self._known, {}
         for piece in slices:
             known = before.get(piece.metadata.key)
-            same = known is not None and known.piece is piece
+            same = known is not None and (known.piece is piece or known.piece == piece)
             self._known[piece.metadata.key] = known if known and same else read_slice(piece, self._rules)
         return tuple(self._known.values())
 
@@ -94,7 +95,7 @@ def _endpoints(
     for port in piece.ports or ():
         protocol = Protocol.__members__.get(port.protocol or "TCP")
         if port.name is not None and protocol and port.port and port.port <= 65535:
-            ports.append(((port.name, protocol), port.port))
+            ports.append(((intern(port.name), protocol), port.port))
     weight, complaint = _weight(piece)
     if complaint:
         refused.append(about(f"EndpointSlice {name}", complaint))
@@ -136,7 +137,7 @@ def _endpoint(entry: SliceEndpoint, ip: IPAddress, port: int, weight: int) -> En
         ready=conditions.ready is not False,
         serving=conditions.serving is not False,
         terminating=conditions.terminating is True,
-        node_name=entry.node_name,
+        node_name=intern(entry.node_name),
         zone_hints=frozenset(hint.name for hint in hints.for_zones) if hints else NO_HINTS,
         node_hints=frozenset(hint.name for hint in hints.for_nodes) if hints else NO_HINTS,
         weight=weight,

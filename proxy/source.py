@@ -5,8 +5,9 @@ Source: Kubernetes API concepts; kube-proxy's selectors.
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
@@ -15,6 +16,7 @@ import msgspec
 from kubenet.client.cache import Change
 from kubenet.client.informer import Informer
 from kubenet.client.manifest import Manifest, parse
+from kubenet.client.packing import Packing
 from kubenet.client.recorder import EventRecorder
 from kubenet.client.transport import ApiClient
 from kubenet.errors import InvalidInput, InvalidManifest, KubenetError
@@ -23,7 +25,7 @@ from kubenet.model.resources import ENDPOINTSLICES, NODES, SERVICES
 from proxy.ports import ObjectKind
 from proxy.tidings import Tiding, occurrence_of
 from proxy.track import NOT_OURS, ServiceObjects, together
-from proxy.trim import Trimmer
+from proxy.trim import Trimmer, is_small
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +62,7 @@ class Source(Protocol):
         """Return the Node we are on, if there is such an object."""
         ...
 
-    def look(self, keys: Collection[str] | None = None) -> Sequence[ServiceObjects]:
+    def look(self, keys: Collection[str] | None = None) -> Collection[ServiceObjects]:
         """Return the Services ``keys``, there or gone, each with its slices; None asks for all there are."""
         ...
 
@@ -81,15 +83,45 @@ class Source(Protocol):
         ...
 
 
+class Everything(Collection[ServiceObjects]):
+    """All Services, each with its slices, made one by one: as a whole they would be most of the memory."""
+
+    def __init__(
+        self,
+        services: Mapping[str, Service],
+        slices: Mapping[str, EndpointSlice],
+        groups: Mapping[str, Sequence[str]],
+    ) -> None:
+        """``groups`` are the keys of slices by Service."""
+        self._services = services
+        self._slices = slices
+        self._groups = groups
+
+    def __iter__(self) -> Iterator[ServiceObjects]:
+        for key in self._keys():
+            slices = [self._slices[each] for each in self._groups.get(key, ())]
+            yield ServiceObjects(key, self._services.get(key), slices)
+
+    def __len__(self) -> int:
+        return len(self._keys())
+
+    def __contains__(self, each: object) -> bool:
+        return any(each == other for other in self)
+
+    def _keys(self) -> Collection[str]:
+        return dict.fromkeys(chain(self._services, self._groups)).keys()
+
+
 class ApiSource:
     """An API server, watched."""
 
     def __init__(self, client: ApiClient, node_name: str) -> None:
         trim = Trimmer()
-        self._services = Informer(client, SERVICES, Service, label_selector=_SELECTOR, trim=trim.service)
-        self._slices = Informer(
-            client, ENDPOINTSLICES, EndpointSlice, label_selector=_SELECTOR, trim=trim.slice
+        self._services = Informer(
+            client, SERVICES, Service, label_selector=_SELECTOR, keep=Packing(Service, trim.service)
         )
+        keep = Packing(EndpointSlice, trim.slice, is_small)
+        self._slices = Informer(client, ENDPOINTSLICES, EndpointSlice, label_selector=_SELECTOR, keep=keep)
         self._nodes = Informer(client, NODES, Node, field_selector=f"metadata.name={node_name}")
         self._node_name = node_name
         self._recorder = EventRecorder(client, COMPONENT, node_name, new_form=True)
@@ -104,9 +136,10 @@ class ApiSource:
     def node(self) -> Node | None:
         return self._nodes.cache.get(self._node_name)
 
-    def look(self, keys: Collection[str] | None = None) -> Sequence[ServiceObjects]:
+    def look(self, keys: Collection[str] | None = None) -> Collection[ServiceObjects]:
         if keys is None:
-            return list(together(self.services().values(), self.slices().values()))
+            groups = self._slices.cache.index_keys(_BY_SERVICE)
+            return Everything(self.services(), self.slices(), groups)
         services, slices = self._services.cache, self._slices.cache
         return [ServiceObjects(key, services.get(key), slices.indexed(_BY_SERVICE, key)) for key in keys]
 
@@ -191,7 +224,7 @@ class FileSource:
     def node(self) -> Node | None:
         return self._node
 
-    def look(self, keys: Collection[str] | None = None) -> Sequence[ServiceObjects]:
+    def look(self, keys: Collection[str] | None = None) -> Collection[ServiceObjects]:
         all_ = together(self._services.values(), self._slices.values())
         if keys is None:
             return list(all_)

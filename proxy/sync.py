@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 P = ParamSpec("P")
 
-Look = Callable[[Collection[str] | None], Sequence[ServiceObjects]]
+Look = Callable[[Collection[str] | None], Collection[ServiceObjects]]
 """Returns the Services of these keys as they are now, each with its slices; None asks for all."""
 
 

@@ -9,6 +9,7 @@ Source: Kubernetes API reference v1.36; KEP-1672 (terminating endpoints), KEP-44
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from sys import intern
 
 from kubenet.model.objects import (
     SERVICE_NAME_LABEL,
@@ -214,7 +215,7 @@ def _why_not_port(spec: ServicePortSpec) -> str:
 def _service_port(service: Service, spec: ServicePortSpec, found: _Inside, rules: TrackRules) -> ServicePort:
     meta, outside = service.metadata, found.outside
     return ServicePort(
-        ServicePortName(meta.namespace, meta.name, spec.name, Protocol(spec.protocol)),
+        ServicePortName(intern(meta.namespace), meta.name, intern(spec.name), Protocol(spec.protocol)),
         found.cluster_ip,
         spec.port,
         node_port=spec.node_port if service.spec.type in ("NodePort", "LoadBalancer") else 0,

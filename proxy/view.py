@@ -80,9 +80,16 @@ class View:
 
     def replace(self, objects: Iterable[ServiceObjects]) -> Changes:
         """Take in everything there is: what is not among ``objects`` has gone."""
-        all_ = {each.key: each for each in objects}
-        gone = {*self._serving, *self._unsettled, *self._refused} - all_.keys()
-        return self.update([*all_.values(), *(ServiceObjects(key, None) for key in gone)])
+        return self.update(self._and_gone(objects))
+
+    def _and_gone(self, objects: Iterable[ServiceObjects]) -> Iterator[ServiceObjects]:
+        """Yield ``objects``, and then whatever else we know of, as gone."""
+        there: set[str] = set()
+        for each in objects:
+            there.add(each.key)
+            yield each
+        gone = {*self._serving, *self._unsettled, *self._refused} - there
+        yield from (ServiceObjects(key, None) for key in gone)
 
     def move(self, here: Locality) -> Changes:
         """Be elsewhere from now on; return what this changed."""

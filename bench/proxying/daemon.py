@@ -1,7 +1,6 @@
 """The whole proxy of a node, fed by watches: what an event costs until it is in the kernel; what it holds."""
 
 import asyncio
-import gc
 import resource
 import time
 from collections.abc import Callable, Mapping
@@ -13,7 +12,7 @@ from typing import Self
 from bench.proxying.addresses import pod
 from bench.proxying.feed import Feed
 from bench.proxying.tables import NETWORK
-from kubenet.cli.proxy_run import collect_garbage_seldom
+from kubenet.cli.proxy_run import collect_garbage_seldom, settle_memory
 from kubenet.kernel.netns import NetNs
 from kubenet.reconcile import Pace, Reconciler
 from proxy.apply_stale import FlowKeeper, KernelFlows
@@ -51,14 +50,14 @@ class Daemon:
         self.load_cpu_ms = 0.0
 
     async def __aenter__(self) -> Self:
-        collect_garbage_seldom()  # as the command does, and freezes below
+        collect_garbage_seldom()  # as the command does, and settles below
         before_s = time.process_time()
         self._tasks.append(asyncio.create_task(self._source.run()))
         await self._source.wait_synced()
         self._tasks.append(asyncio.create_task(self._reconciler.run()))
         await self._after(self._reconciler.poke)
         self.load_cpu_ms = (time.process_time() - before_s - self._feed.making_s) * 1000
-        gc.freeze()
+        settle_memory()
         for _ in range(_WARM_UP):
             await self.change_ms()
         return self

@@ -15,6 +15,7 @@ from pathlib import Path
 from kubenet.client import kubeconfig
 from kubenet.client.transport import ApiClient
 from kubenet.errors import InvalidInput, KubenetError, ProgramMissing, TimedOut
+from kubenet.kernel.heap import trim_heap
 from kubenet.kernel.run import run
 from kubenet.model.iptables import first_write, render_restore
 from proxy.apply_iptables import KernelIptables, remove_rules
@@ -181,6 +182,13 @@ def collect_garbage_seldom() -> None:
     gc.set_threshold(50_000, 20, 100)
 
 
+def settle_memory() -> None:
+    """Call this once everything has been read. What only the reading needed goes back to the system."""
+    gc.collect()
+    gc.freeze()  # what there is now stays for long, and is not looked through again
+    trim_heap()
+
+
 def run_until_signal(
     config: ProxyConfig, settings: Settings, path: Path | None, config_path: Path | None = None
 ) -> None:
@@ -212,7 +220,7 @@ def run_until_signal(
 async def _leave_other_mode(mode: ProxyMode, ready: asyncio.Event) -> None:
     """Take out what the other mode left, once ours is in place: so a switch leaves no gap (row 66)."""
     await ready.wait()
-    gc.freeze()  # what has been read by now stays for long, and is not looked through again
+    settle_memory()
     await asyncio.to_thread(remove_other_mode, mode)
 
 

@@ -3,11 +3,12 @@
 Source: client-go tools/cache (Store, Indexer, DeletedFinalStateUnknown).
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Generic
 
+from kubenet.client.packing import Kept, Listed, Packed, Packing, Whole
 from kubenet.model.objects import KubeObject, ObjectT
 
 
@@ -24,10 +25,10 @@ class Change(Generic[ObjectT]):
 class Cache(Generic[ObjectT]):
     """Objects by ``namespace/name``. Only the informer writes; everybody else reads."""
 
-    def __init__(self, trim: Callable[[ObjectT], ObjectT] | None = None) -> None:
-        """``trim`` returns what is to be kept of an object; a ``Change`` brings it as it came."""
-        self._trim = trim
-        self._objects: dict[str, ObjectT] = {}
+    def __init__(self, keep: Whole[ObjectT] | Packing[ObjectT] | None = None) -> None:
+        """``keep`` is how objects are kept; a ``Change`` brings them as they came."""
+        self._keep = keep or Whole()
+        self._objects: dict[str, Kept[ObjectT]] = {}
         self._snapshot: Mapping[str, ObjectT] | None = None
         self._indexes: dict[str, _Index[ObjectT]] = {}
         self.synced = False  # whether it has held the whole truth at least once
@@ -38,68 +39,108 @@ class Cache(Generic[ObjectT]):
 
     def get(self, key: str) -> ObjectT | None:
         """Return the object, or None."""
-        return self._objects.get(key)
+        return self._unpacked(self._objects.get(key))
 
     def objects(self) -> Mapping[str, ObjectT]:
         """Return all objects as they are now; later changes do not show. Cheap while nothing changes."""
+        if isinstance(self._keep, Packing):
+            return self._keep.mapping(dict(self._objects))
         if self._snapshot is None:
-            self._snapshot = MappingProxyType(dict(self._objects))
+            self._snapshot = self._keep.mapping(dict(self._objects))
         return self._snapshot
 
     def add_index(self, name: str, values: Callable[[ObjectT], Iterable[str]]) -> None:
         """Keep objects findable by ``values(object)``, which depends on the object alone."""
         index = self._indexes[name] = _Index(values)
-        for key, each in self._objects.items():
-            index.move(key, None, each)
+        for key, kept in self._objects.items():
+            index.move(key, None, self._keep.unpack(kept))
 
     def indexed(self, name: str, value: str) -> tuple[ObjectT, ...]:
         """Return the objects that have ``value`` in the index, ordered by key."""
-        return tuple(self._objects[key] for key in self._indexes[name].at(value))
+        return tuple(self._keep.unpack(self._objects[key]) for key in self._indexes[name].at(value))
+
+    def index_keys(self, name: str) -> Mapping[str, Sequence[str]]:
+        """Return the sorted keys of objects by value of the index, as they are now."""
+        return self._indexes[name].all()
 
     def index_values(self, name: str, each: ObjectT) -> Iterable[str]:
         """Return under which values of an index ``each`` belongs, whether it is stored or not."""
         return self._indexes[name].values(each)
 
+    def shelved(self, page: "Sequence[Listed[ObjectT]]") -> "Sequence[Listed[ObjectT]]":
+        """Return a page of a list for ``replace``, of no more size than it will be kept in.
+
+        What has changed since an earlier list stays as it came.
+        """
+        return [self._shelved(each) for each in page] if isinstance(self._keep, Packing) else page
+
+    def _shelved(self, each: "Listed[ObjectT]") -> "Listed[ObjectT]":
+        if isinstance(each, Packed):
+            return each
+        key = each.metadata.key
+        kept = self._objects.get(key)
+        if kept is not None and _same_version(self._keep.unpack(kept), each):
+            return Packed(key, kept)
+        return each if self.synced else Packed(key, self._keep.pack(each))
+
     def put(self, new: ObjectT) -> Change[ObjectT] | None:
         """Store an object; return None when it is the very version that is there already."""
         key = new.metadata.key
-        old = self._objects.get(key)
+        old = self.get(key)
         if old is not None and _same_version(old, new):
             return None
-        self._store(key, old, new)
+        self._store(key, self._keep.pack(new))
         return Change(key, old, new)
 
     def remove(self, last: ObjectT) -> Change[ObjectT] | None:
         """Drop an object whose last state is ``last``; return None when it is not there."""
         key = last.metadata.key
-        old = self._objects.get(key)
-        if old is None:
+        if key not in self._objects:
             return None
-        self._store(key, old, None)
+        self._store(key, None)
         return Change(key, last, None)
 
-    def replace(self, objects: Sequence[ObjectT]) -> list[Change[ObjectT]]:
+    def replace(self, objects: "Sequence[Listed[ObjectT]]") -> list[Change[ObjectT]]:
         """Hold exactly ``objects`` from now on; return what this changed: nothing for equal versions."""
-        wanted = {each.metadata.key for each in objects}
-        gone = [(key, old) for key, old in self._objects.items() if key not in wanted]
-        changes: list[Change[ObjectT]] = []
-        for key, old in gone:
-            self._store(key, old, None)
-            changes.append(Change(key, old, None, final_state_unknown=True))
-        changes += [change for each in objects if (change := self.put(each)) is not None]
-        self.synced = True
-        return changes
+        return list(self.replacing(objects))
 
-    def _store(self, key: str, old: ObjectT | None, new: ObjectT | None) -> None:
+    def replacing(self, objects: "Sequence[Listed[ObjectT]]") -> Iterator[Change[ObjectT]]:
+        """Do as ``replace`` does, at once; each change is made as it is asked for: there may be many."""
+        wanted = {_key(each) for each in objects}
+        moved: list[tuple[str, Kept[ObjectT] | None, Kept[ObjectT] | None]] = []
+        for key, kept in [(key, kept) for key, kept in self._objects.items() if key not in wanted]:
+            self._store(key, None)
+            moved.append((key, kept, None))
+        for each in objects:
+            key = _key(each)
+            kept_before, new = self._objects.get(key), each.kept if isinstance(each, Packed) else each
+            if not self._is_there(kept_before, new):
+                self._store(key, new if isinstance(each, Packed) else self._keep.pack(each))
+                moved.append((key, kept_before, new))
+        self.synced = True
+        return (self._change(*each) for each in moved)
+
+    def _is_there(self, kept: "Kept[ObjectT] | None", new: "Kept[ObjectT]") -> bool:
+        if kept is None:
+            return False
+        return kept is new or _same_version(self._keep.unpack(kept), self._keep.unpack(new))
+
+    def _change(self, key: str, old: "Kept[ObjectT] | None", new: "Kept[ObjectT] | None") -> Change[ObjectT]:
+        return Change(key, self._unpacked(old), self._unpacked(new), final_state_unknown=new is None)
+
+    def _unpacked(self, kept: "Kept[ObjectT] | None") -> ObjectT | None:
+        return None if kept is None else self._keep.unpack(kept)
+
+    def _store(self, key: str, kept: "Kept[ObjectT] | None") -> None:
         self._snapshot = None
-        if new is not None and self._trim:
-            new = self._trim(new)
-        if new is None:
+        key = sys.intern(key)  # caches and their readers hold the same keys
+        before = self._objects.get(key)
+        if kept is None:
             del self._objects[key]
         else:
-            self._objects[key] = new
+            self._objects[key] = kept
         for index in self._indexes.values():
-            index.move(key, old, new)
+            index.move(key, self._unpacked(before), self._unpacked(kept))
 
 
 class _Index(Generic[ObjectT]):
@@ -116,9 +157,13 @@ class _Index(Generic[ObjectT]):
             return []
         return [keys] if isinstance(keys, str) else sorted(keys)
 
+    def all(self) -> dict[str, list[str]]:
+        """Return the sorted keys by value."""
+        return {value: self.at(value) for value in self._keys}
+
     def move(self, key: str, old: ObjectT | None, new: ObjectT | None) -> None:
         before = set(self.values(old)) if old is not None else set()
-        after = set(self.values(new)) if new is not None else set()
+        after = set(map(sys.intern, self.values(new))) if new is not None else set()
         for value in before - after:
             keys = self._keys[value]
             if isinstance(keys, str) or keys == {key}:
@@ -131,6 +176,10 @@ class _Index(Generic[ObjectT]):
                 keys.add(key)
             elif keys != key:
                 self._keys[value] = {keys, key}
+
+
+def _key(each: "Listed[ObjectT]") -> str:
+    return each.key if isinstance(each, Packed) else each.metadata.key
 
 
 def _same_version(old: KubeObject, new: KubeObject) -> bool:

@@ -49,8 +49,12 @@ def still(have: Mapping[str, ObjectT], found: Differences[ObjectT]) -> Differenc
         known = have.get(each.metadata.key)
         return known is None or _version(known) < _version(each)
 
-    gone = tuple(each for each in found.gone if have.get(each.metadata.key) is each)
+    gone = tuple(each for each in found.gone if _is_still(have.get(each.metadata.key), each))
     return Differences(tuple(filter(is_behind, found.newer)), gone)
+
+
+def _is_still(known: KubeObject | None, each: KubeObject) -> bool:
+    return known is not None and (known is each or known.metadata == each.metadata)
 
 
 def _version(each: KubeObject) -> int:

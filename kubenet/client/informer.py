@@ -10,12 +10,14 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Generic
 
 from kubenet.client.cache import Cache, Change, version_number
 from kubenet.client.compare import differences, still
 from kubenet.client.decoding import ReplyDecoder
 from kubenet.client.errors import ApiError
+from kubenet.client.packing import Packed, Packing, Whole
 from kubenet.client.reflector import (
     PAGE_SIZE,
     Action,
@@ -59,11 +61,11 @@ class Informer(Generic[ObjectT]):
         namespace: str = "",
         label_selector: str = "",
         field_selector: str = "",
-        trim: Callable[[ObjectT], ObjectT] | None = None,
+        keep: Whole[ObjectT] | Packing[ObjectT] | None = None,
         clock: Clock | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        self.cache: Cache[ObjectT] = Cache(trim)
+        self.cache: Cache[ObjectT] = Cache(keep)
         self.resource = resource
         self._client = client
         self._path = resource.path(namespace)
@@ -118,7 +120,7 @@ class Informer(Generic[ObjectT]):
             page = self._decoder.page(await self._client.request("GET", self._path, params=params))
             if isinstance(page, Garbage):
                 raise Unreachable(f"{self.resource.group_resource}: the reply is not a list")
-            listed += page.items
+            listed += (each for each in page.items if not isinstance(each, Packed))
             token = page.continue_token
             if not token:
                 return listed, page.resource_version
@@ -146,6 +148,8 @@ class Informer(Generic[ObjectT]):
             self._receive(_as_input(error), str(error))
         else:
             page = self._decoder.page(body)
+            if isinstance(page, Page):
+                page = replace(page, items=self.cache.shelved(page.items))
             self._receive(page, "the reply is not a list" if isinstance(page, Garbage) else "")
 
     async def _watch(self, action: Watch) -> None:
@@ -182,11 +186,11 @@ class Informer(Generic[ObjectT]):
     def _apply(self, update: "Update[ObjectT]") -> None:
         match update:
             case Replace(objects):
-                changes = self.cache.replace(objects)
+                changes = self.cache.replacing(objects)
             case Put(new):
-                changes = [change] if (change := self.cache.put(new)) else []
+                changes = iter([change] if (change := self.cache.put(new)) else [])
             case Remove(last):
-                changes = [change] if (change := self.cache.remove(last)) else []
+                changes = iter([change] if (change := self.cache.remove(last)) else [])
         for change in changes:
             for callback in self._callbacks:
                 callback(change)

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Generic, TypeAlias
 
+from kubenet.client.packing import Listed
 from kubenet.model.objects import ObjectT
 
 PAGE_SIZE = 500
@@ -56,7 +57,7 @@ Action: TypeAlias = List | Watch
 class Page(Generic[ObjectT]):
     """Input: a list reply."""
 
-    items: Sequence[ObjectT]
+    items: "Sequence[Listed[ObjectT]]"
     resource_version: str
     continue_token: str = ""
 
@@ -108,7 +109,7 @@ Input: TypeAlias = "Page[ObjectT] | Event[ObjectT] | Refused | Ended | Broken | 
 class Replace(Generic[ObjectT]):
     """Output: the cache shall hold exactly these."""
 
-    objects: Sequence[ObjectT]
+    objects: "Sequence[Listed[ObjectT]]"
     resource_version: str
 
 
@@ -151,7 +152,7 @@ class Reflector(Generic[ObjectT]):
     def __init__(self) -> None:
         self.action: Action = List(delay_s=0.0)
         self.resource_version = ""
-        self._pages: list[ObjectT] = []
+        self._pages: list[Listed[ObjectT]] = []
         self._backoff = Backoff()
         self._began_s = 0.0  # when the present watch was to start
         self._progressed = False  # whether the present watch has brought anything

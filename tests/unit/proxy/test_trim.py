@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kubenet.client.cache import Cache
+from kubenet.client.packing import Packing
 from kubenet.model.objects import EndpointSlice, Service
 from proxy.track import TrackRules, track
 from proxy.trim import Trimmer
@@ -22,13 +23,13 @@ def test_trimming_never_shows(services: list[Service], slices: list[EndpointSlic
 
 def test_what_many_have_in_common_is_held_once() -> None:
     trim = Trimmer()
-    one, other = (trim.slice(endpoint_slice(backend("10.244.1.2", node="n1"), name=name)) for name in "ab")
-    assert one.ports is other.ports
+    many = [backend(f"10.244.1.{number}", node="n1") for number in range(1, 21)]
+    one, other = (trim.slice(endpoint_slice(*many, name=name)) for name in "ab")
     assert (one.endpoints or ())[0].node_name is (other.endpoints or ())[0].node_name
 
 
 def test_a_change_brings_the_object_as_it_came_and_the_cache_keeps_what_is_read() -> None:
-    cache: Cache[Service] = Cache(Trimmer().service)
+    cache: Cache[Service] = Cache(Packing(Service, Trimmer().service))
     came = service(annotations={"kubenet.dev/balance": "random", "other": "long text"})
     change = cache.put(came)
     assert change is not None
