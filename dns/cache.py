@@ -13,13 +13,14 @@ from collections import OrderedDict
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from dns.forward import Ask
-from dns.names import is_in
+from dns.asks import Ask
+from dns.names import WireName, is_in
 from dns.relay import UpstreamReply
 from dns.settings import CacheConfig
-from dns.wire import CD, RD, Question, Rcode, RType
+from dns.wire import CD, RD, Rcode, RType
 
-Key: TypeAlias = tuple[Question, bool, bool, bytes]  # the name in lower case; DO; CD; options of EDNS
+# The question with its name in lower case, what ``kept_form`` gives, options of EDNS.
+Key: TypeAlias = bytes
 
 _TTL_BEFORE_CONTENT = 6  # the TTL's 4 bytes and the length's 2 stand before the content
 
@@ -76,7 +77,10 @@ class ReplyCache:
 
     def get(self, ask: Ask, now: float) -> Hit | None:
         """Return what is known of ``ask``."""
-        key = _key(ask)
+        return self.look(_key(ask), now)
+
+    def look(self, key: Key, now: float) -> Hit | None:
+        """Return what is known under ``key``."""
         kept = self._success.get(key) or self._denial.get(key)
         left_s = kept.at + kept.ttl_s - now if kept else 0.0
         if kept is None or left_s <= -self._config.stale_s:
@@ -112,15 +116,18 @@ class ReplyCache:
 
     def put(self, ask: Ask, reply: UpstreamReply, now: float) -> None:
         """Remember ``reply``, if it may be."""
-        name = ask.question.name
-        if not self._config.takes(name) or not ask.flags & RD or reply.truncated:
+        if ask.flags & RD:
+            self.keep(_key(ask), ask.question.name, reply, now)
+
+    def keep(self, key: Key, name: WireName, reply: UpstreamReply, now: float) -> None:
+        """Remember the reply to a question for recursion, if it may be."""
+        if not self._config.takes(name) or reply.truncated:
             return
         denial = _is_denial(reply)
         ttl_s = self._life_s(reply, denial)
         refused = self._config.no_denial if denial else self._config.no_success
-        if ttl_s <= 0 or any(is_in(name, zone) for zone in refused):
+        if ttl_s <= 0 or (refused and any(is_in(name, zone) for zone in refused)):
             return
-        key = _key(ask)
         self._success.pop(key, None)
         self._denial.pop(key, None)
         table = self._denial if denial else self._success
@@ -144,7 +151,12 @@ class ReplyCache:
 
 
 def _key(ask: Ask) -> Key:
-    return ask.question, bool(ask.dnssec_ok), bool(ask.flags & CD), ask.options
+    return ask.question.wire + kept_form(bool(ask.dnssec_ok), ask.flags) + ask.options
+
+
+def kept_form(dnssec_ok: bool, flags: int) -> bytes:
+    """Return what of a query's form makes another answer of it."""
+    return bytes((dnssec_ok, bool(flags & CD)))
 
 
 def _is_denial(reply: UpstreamReply) -> bool:

@@ -101,6 +101,7 @@ class FastPath:
         self._soa: dict[tuple[bytes, int], bytes] = {}  # by zone and where its name begins in the message
         self._opts: dict[bytes, tuple[int, bytes]] = {}
         self._parents: dict[bytes, _Parent] = {}
+        self._foreign: set[bytes] = set()  # above names that are none of ours, or the top of a zone
         self._tops = frozenset((zone.config.naming.domain, *zone.config.reverse))
 
     def __len__(self) -> int:
@@ -201,6 +202,8 @@ class FastPath:
         if not name or message[end - 2 : end] != _IN or rtype in _NEVER_DENIED or not self._zone.synced:
             return None
         size = name[0]
+        if name[1 + size :] in self._foreign:
+            return None
         parent = self._parents.get(name[1 + size :]) or self._learn_parent(name)
         if parent is None or not 0 < size <= names.MAX_LABEL or len(name) > names.MAX_NAME:
             return None
@@ -228,6 +231,10 @@ class FastPath:
         labels = _labels(parent) if parent else None
         config = self._zone.config
         apex = config.apex_of(labels) if labels else None
+        if labels and apex is None:
+            if len(self._foreign) >= _MOST_PARENTS:
+                self._foreign.clear()
+            self._foreign.add(parent)
         if labels is None or apex is None or apex.name in config.fallthrough or name in self._tops:
             return None
         if len(self._parents) >= _MOST_PARENTS:

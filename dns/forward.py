@@ -19,11 +19,12 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Generic, TypeAlias, TypeVar
 
+from dns.asks import FORM_BYTES, Ask, Passer, Plain, ask_of_key, key_of, question_of
 from dns.health import PLAIN, Manners, UpstreamHealth
-from dns.relay import UpstreamReply, read_reply
+from dns.relay import UpstreamReply, read_reply, read_reply_to
 from dns.reply import Draw, opt_record
 from dns.tally import DURATION_BUCKETS, Histogram
-from dns.wire import AD, CD, HEADER, RD, Edns, Query, Question, Rcode, RType
+from dns.wire import HEADER, HEADER_BYTES, RD, Edns, Question, Rcode, RType
 from kubenet.errors import Malformed
 from kubenet.model.links import IPAddress
 
@@ -34,6 +35,12 @@ _UNUSABLE = frozenset((Rcode.SERVFAIL, Rcode.REFUSED, Rcode.NOTIMP, Rcode.FORMER
 
 # 0x20 for each letter, 0 for all other octets; no length of a label is a letter's octet.
 _LETTERS = bytes(0x20 if 97 <= octet <= 122 else 0 for octet in range(256))
+
+
+# What follows the question of a plain one, by the last octet of its key, and the counts of its header.
+_PLAIN_TAILS = (b"", opt_record(Edns()), opt_record(Edns(dnssec_ok=True)))
+_PLAIN_COUNTS = (HEADER.pack(0, 0, 1, 0, 0, 0)[4:], HEADER.pack(0, 0, 1, 0, 0, 1)[4:])
+_PLAIN_FLAGS = 0xFA  # QR, operation and TC
 
 
 class Transport(Enum):
@@ -63,22 +70,6 @@ class Patience:
     tries: int = 3  # so a client has its SERVFAIL after 2.4 s, before stub resolvers give up (5 s)
     most_questions: int = 1000
     most_waiters: int = 1000  # for one question
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """What a question upstream is made of; clients with equal ones share it."""
-
-    question: Question  # the name in lower case
-    flags: int  # RD, AD, CD
-    dnssec_ok: bool | None  # None: without EDNS, as the client
-    options: bytes = b""  # of EDNS
-
-
-def ask_of(query: Query, question: Question, options: bytes = b"") -> Ask:
-    """Return what to ask upstream for a client's ``query``; ``question`` may be that of an alias's target."""
-    lowered = Question(question.name.lower(), question.qtype, question.qclass)
-    return Ask(lowered, query.flags & (RD | AD | CD), query.edns.dnssec_ok if query.edns else None, options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +162,9 @@ class Forwarder(Generic[WaiterT]):
         self._draw = draw  # must be unpredictable: ids and case come from it
         self._patience = patience
         self._pending: dict[Ask, _Pending[WaiterT]] = {}
+        self._plain: dict[bytes, Plain[WaiterT]] = {}  # the oldest first
+        hedged = min(patience.hedge_s, patience.try_s)
+        self._first_s = hedged if len(upstreams) > 1 else patience.try_s
         self._attempts: dict[int, _Attempt[WaiterT]] = {}
         self._probes: dict[int, int] = {}  # attempt by server
         self._next_attempt = 0
@@ -193,18 +187,107 @@ class Forwarder(Generic[WaiterT]):
     @property
     def busy(self) -> bool:
         """Whether ``expire`` has to be called from time to time."""
-        return bool(self._pending) or self.health.any_down
+        return bool(self._pending or self._plain) or self.health.any_down
 
     @property
     def waiting(self) -> bool:
         """Whether somebody waits for an answer."""
-        return bool(self._pending)
+        return bool(self._pending or self._plain)
+
+    def pass_on(self, key: bytes, passer: Passer[WaiterT], now: float) -> tuple[Plain[WaiterT], bytes] | bool:
+        """Have a plain question answered to ``passer``: return what to send, and for which question.
+
+        True: it is under way already. False: nothing was done, for it takes more than the ordinary way.
+        """
+        plain = self._plain.get(key)
+        if plain is not None:
+            if len(plain.passers) >= self._patience.most_waiters:
+                return False
+            plain.passers.append(passer)
+            return True
+        if len(self._pending) + len(self._plain) >= self._patience.most_questions:
+            return False
+        if self._pending and ask_of_key(key) in self._pending:
+            return False
+        server = self.health.first()
+        if self.health.is_down(server):
+            return False
+        self._next_attempt += 1
+        plain = self._plain[key] = Plain(key, self._next_attempt - 1, server, passer, now)
+        return plain, self._plain_message(plain)
+
+    def _plain_message(self, plain: Plain[WaiterT]) -> bytes:
+        """Return what to send: an id, and the name in a case, that nobody can guess."""
+        key = plain.key
+        name = key[: -FORM_BYTES - 4]
+        size = len(name)
+        secret = self._draw(1 << 8 * (size + 2))
+        plain.id = (secret & 0xFFFF).to_bytes(2, "big")
+        if self._keeps_case[plain.server]:
+            flips = secret >> 16 & int.from_bytes(name.translate(_LETTERS), "big")
+            name = (int.from_bytes(name, "big") ^ flips).to_bytes(size, "big")
+        plain.question = name + key[size:-FORM_BYTES]
+        tail = _PLAIN_TAILS[key[-1]]
+        return b"".join((plain.id, key[-FORM_BYTES:-1], _PLAIN_COUNTS[bool(tail)], plain.question, tail))
+
+    def plainly_answered(self, plain: Plain[WaiterT], message: bytes, now: float) -> UpstreamReply | None:
+        """Return the reply that ends a plain question; None if ``message`` is anything but ordinary.
+
+        Then the question is no longer a plain one, and ``received`` has to judge.
+        """
+        end = HEADER_BYTES + len(plain.question)
+        good = (
+            message[:2] == plain.id
+            and message[HEADER_BYTES:end] == plain.question
+            and message[4:6] == b"\0\1"
+            and message[2] & _PLAIN_FLAGS == 0x80
+            and message[3] & 0xF not in self._unusable
+        )
+        reply = None
+        if good:
+            try:
+                reply = read_reply_to(message, question_of(plain.key), end)
+            except Malformed:
+                reply = None
+        if reply is None or reply.rcode > 15:
+            self.widen(plain)
+            return None
+        del self._plain[plain.key]
+        self.health.answered(plain.server)
+        self._took(plain.server, reply.rcode).add(now - plain.at)
+        return reply
+
+    def is_plain(self, plain: Plain[WaiterT]) -> bool:
+        """Return whether a question is still under way as a plain one."""
+        return self._plain.get(plain.key) is plain
+
+    def widen(self, plain: Plain[WaiterT]) -> None:
+        """Treat a plain question as any other from now on."""
+        if not self.is_plain(plain):
+            return
+        del self._plain[plain.key]
+        ask = ask_of_key(plain.key)
+        pending: _Pending[WaiterT] = _Pending(ask, (plain.server + 1) % len(self.upstreams))
+        pending.deadline, pending.tries = plain.at + self._first_s, 1
+        pending.waiters = [passer.widened(ask) for passer in plain.passers]
+        pending.attempts = [plain.attempt]
+        ident = int.from_bytes(plain.id, "big")
+        self._pending[ask] = pending
+        self._attempts[plain.attempt] = _Attempt(
+            pending, plain.server, ident, plain.question, tcp=False, at=plain.at
+        )
+
+    def _widen_equal(self, ask: Ask) -> None:
+        plain = self._plain.get(key_of(ask)) if self._plain and not ask.options else None
+        if plain is not None:
+            self.widen(plain)
 
     def ask(self, ask: Ask, waiter: WaiterT, now: float, *, stream: bool) -> list[Action[WaiterT]]:
         """Have ``ask`` answered to ``waiter``."""
+        self._widen_equal(ask)
         pending = self._pending.get(ask)
         if pending is None:
-            if len(self._pending) >= self._patience.most_questions:
+            if len(self._pending) + len(self._plain) >= self._patience.most_questions:
                 self.rejected += 1
                 return [Refuse(waiter)]
             pending = self._pending[ask] = _Pending(ask, self.health.first())
@@ -266,6 +349,10 @@ class Forwarder(Generic[WaiterT]):
 
     def expire(self, now: float) -> list[Action[WaiterT]]:
         """Ask again, or give up, where the time is up. Call it some times a second while ``busy``."""
+        for plain in list(self._plain.values()):
+            if plain.at + self._first_s > now:
+                break
+            self.widen(plain)
         late = [pending for pending in self._pending.values() if pending.deadline <= now]
         actions: list[Action[WaiterT]] = []
         for pending in late:

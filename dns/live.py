@@ -14,13 +14,15 @@ from functools import partial
 from ipaddress import ip_address
 
 from dns import names
+from dns.asks import Ask, Plain, ask_of_key
 from dns.cache import ReplyCache
 from dns.chain import Origin
 from dns.cluster import ClusterNames
-from dns.forward import Ask, Forwarder, Patience, Transport, Upstream
+from dns.forward import Forwarder, Patience, Transport, Upstream
 from dns.health import Manners
 from dns.metrics import ForwardFigures
 from dns.part import Finished, Part
+from dns.passed import Passed
 from dns.plugins.errors import ErrorLines, Line
 from dns.plugins.querylog import Told, line_of
 from dns.plugins.template import type_name
@@ -55,6 +57,25 @@ class Waiter:
     route: int = 0  # the number of the forward in its block that is asked
 
 
+@dataclass(frozen=True, slots=True)
+class PlainWaiter:
+    """Who waits for the answer to a plain question."""
+
+    part: "LivePart"
+    route: int
+    passed: Passed
+
+    @property
+    def began(self) -> float:
+        """When it was asked, in the loop's time."""
+        return self.passed.began
+
+    def widened(self, ask: Ask) -> Waiter:
+        """Return the waiter who takes over when more than the ordinary happens."""
+        waiting = Forwarding(self.passed.query, (), ask, stream=False, way=self.passed.way)
+        return Waiter(ask, waiting, partial(self.part.answered, self.passed), None, self.route)
+
+
 class LivePart:
     """One server block, with what of it is no pure function."""
 
@@ -82,7 +103,13 @@ class LivePart:
             forwarder: Forwarder[Waiter] = _forwarder(to, whole=self.cache is not None)
             self.forwarders.append(forwarder)
             streams = _streams(to, forwarder)
-            self._routes.append(UpstreamSockets(forwarder, open_socket, self._deliver, self._refuse, streams))
+            self._routes.append(
+                UpstreamSockets(
+                    forwarder, open_socket, self._deliver, self._refuse, streams, self._deliver_plain
+                )
+            )
+        # Where what is stale waits for what upstream says, more than one reply has to be thought of.
+        self.part.pass_on = None if block.cache and block.cache.stale_verify else self.pass_on
 
     def start(self) -> None:
         """Follow the cluster and the files, and look for a loop."""
@@ -134,6 +161,46 @@ class LivePart:
         self._finish(waiting, self.part.complete(waiting, hit.reply), reply)
         if hit.refresh:
             self._routes[route].ask(waiting.ask, Waiter(waiting.ask, route=route), stream=False)
+
+    def pass_on(self, route: int, question: bytes, passed: Passed) -> bool:
+        """Answer a plain ``question`` from the cache, or ask; False if it has to go the long way."""
+        form, cache = passed.form, self.cache
+        now = passed.began = self._loop.time()
+        hit = cache.look(question + form.kept, now) if cache is not None else None
+        if hit is not None:
+            self._answer(passed, hit.reply, "cache", now)
+            if hit.refresh:
+                ask = ask_of_key(question + form.asked)
+                self._routes[route].ask(ask, Waiter(ask, route=route), stream=False)
+        elif not self._routes[route].pass_on(question + form.asked, PlainWaiter(self, route, passed)):
+            if cache is not None:
+                cache.counters.misses -= 1  # it is looked up again
+            return False
+        self.part.tallies.dnssec_ok += form.dnssec_ok
+        return True
+
+    def answered(self, passed: Passed, reply: bytes) -> None:
+        """Send the reply to what was a plain question once."""
+        count(reply, self.part.tallies, self.part.plugin, passed.way)
+        passed.meter.one("udp", len(passed.message), len(reply), self._loop.time() - passed.began)
+        passed.send(reply)
+
+    def _answer(self, passed: Passed, found: UpstreamReply, plugin: str, now: float) -> None:
+        reply = passed.reply(found)
+        self.part.tallies.of(passed.qtype, found.rcode & 0xF, plugin)[passed.way] += 1
+        passed.meter.one("udp", len(passed.message), len(reply), now - passed.began)
+        passed.send(reply)
+
+    def _deliver_plain(self, plain: Plain[Waiter], reply: UpstreamReply) -> None:
+        """Answer all who passed on the same question."""
+        now = self._loop.time()
+        for waiter in plain.passers:
+            assert isinstance(waiter, PlainWaiter)
+            self._answer(waiter.passed, reply, "forward", now)
+            form = waiter.passed.form
+        if self.cache is not None and form.recursion:
+            question = plain.key[: len(plain.question)]
+            self.cache.keep(question + form.kept, question[:-4], reply, now)
 
     def _deliver(self, waiter: Waiter, reply: UpstreamReply | None) -> None:
         if self.part.looping and not self._said_looping:

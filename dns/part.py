@@ -26,7 +26,9 @@ from dns.chain import (
     resumed,
     settled,
 )
+from dns.forward import Transport
 from dns.names import WireName
+from dns.passed import Passed
 from dns.plugins.expression import Seen, compile_expression
 from dns.plugins.files import FilePlugin, Transferable, transfer_plugin
 from dns.plugins.guards import acl_plugin, chaos_plugin, local, minimal_any, whoami
@@ -48,13 +50,14 @@ from dns.respond import (
     content_of,
     without_upstream,
 )
-from dns.settings import Block
+from dns.settings import Block, ForwardTo
 from dns.tally import Tallies, way_of
 from dns.wire import UDP_BYTES, Query, Rcode, RType
 from dns.zone import Zone, ZoneConfig
 from dns.zonetransfer import zone_records
 
 Finished: TypeAlias = Callable[[bytes], None]  # hears of the reply
+PassOn: TypeAlias = Callable[[int, bytes, Passed], bool]  # the number of a forward, and the question
 Observe: TypeAlias = Callable[[Query, Origin], Finished | None]
 
 MOST_SIGHTINGS = 2  # of our own probe, until it is a loop
@@ -84,12 +87,16 @@ class Part:
         self.probe: WireName = b""  # what the loop plugin asks for
         self.sightings = 0
         self.reconsidered: Callable[[], None] = _nobody_asks
+        self.pass_on: PassOn | None = None  # asks upstream for what no plugin has a say in
         self.observe: Observe | None = None  # hears of every query and its reply
         self.search_path: tuple[WireName, ...] = ()  # for autopath, from a file
         self.hosts = HostsPlugin(block.hosts, hosts) if block.hosts else None
         self.files = FilePlugin(self.serve) if block.files or block.directories else None
         self._views = [compile_expression(text) for view in block.views for text in view.expressions]
         plugins = self._plugins(hostname)
+        shaped = plugins or self.files or block.views or block.logs or block.nsid
+        # Whether forwarded questions and answers pass unchanged.
+        self.passes = not shaped and block.bufsize == UDP_BYTES and all(map(_is_plain, block.forwards))
         config = self.responder.zone.config
         self._own = (
             config.naming.domain,
@@ -195,7 +202,7 @@ class Part:
                 return Messages(write_transfer(query, decision.records))
             case Forward():
                 self.plugin = "forward"
-                route = self._route(decision.question.name.lower())
+                route = self.route(decision.question.name.lower())
                 if route is not None and not self.looping:
                     return self.responder.settle(query, decision, stream=stream, route=route)
                 failure = refuse(Rcode.SERVFAIL) if self.looping else without_upstream(decision)
@@ -236,11 +243,11 @@ class Part:
 
     def _last(self, request: Request) -> Decision:
         refusal = never_answered(request.question)
-        if refusal is None and self.block.whoami and self._route(request.name) is None:
+        if refusal is None and self.block.whoami and self.route(request.name) is None:
             return whoami(request)
         return refusal or Forward(request.question)
 
-    def _route(self, name: WireName) -> int | None:
+    def route(self, name: WireName) -> int | None:
         """Return the number of the first ``forward`` that takes ``name``, as CoreDNS asks them in turn."""
         return next((index for index, to in enumerate(self.block.forwards) if to.takes(name)), None)
 
@@ -267,6 +274,12 @@ class Part:
             return Transferable(zone.serial, zone.soa(name), partial(zone_records, zone))
         found = self.files.zones.get(name) if self.files else None
         return Transferable(found.serial, found.soa, found.records) if found else None
+
+
+def _is_plain(to: ForwardTo) -> bool:
+    """Return whether a forward is asked over UDP, and what it says is the last word."""
+    plain = all(isinstance(each, str) or each.transport is Transport.PLAIN for each in to.servers)
+    return plain and not (to.force_tcp or to.next_on or to.next_on_nodata)
 
 
 def _nobody_asks() -> None:

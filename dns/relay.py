@@ -8,6 +8,7 @@ Source: RFC 1035 section 4, RFC 3597 section 4 (types whose contents may be comp
 section 5.8 (AD).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -75,6 +76,21 @@ def read_reply(message: bytes) -> UpstreamReply:
     if not flags & QR or questions != 1:
         raise Malformed(f"reply: flags {flags:#06x}, {questions} questions")
     question, at = read_question(message)
+    return _read_rest(message, ident, flags, question, at, counts)
+
+
+def read_reply_to(message: bytes, question: Question, end: int) -> UpstreamReply:
+    """Return the same of a message whose header and ``question``, up to ``end``, are known to be right.
+
+    Raises Malformed.
+    """
+    ident, flags, _, *counts = HEADER.unpack_from(message)
+    return _read_rest(message, ident, flags, question, end, counts)
+
+
+def _read_rest(
+    message: bytes, ident: int, flags: int, question: Question, at: int, counts: Sequence[int]
+) -> UpstreamReply:
     spans: list[Span] = []
     rcode, opt_seen = flags & 0xF, False
     for section, count in enumerate(counts):

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from dns.answer import Answer, Dropped, Forward, Transfer, answer, refuse
+from dns.asks import Ask, ask_of
 from dns.fastpath import FastPath
-from dns.forward import Ask, ask_of
 from dns.records import RRset
 from dns.relay import UpstreamReply, all_records, read_records, relay
 from dns.reply import Draw, write_reject, write_reply
@@ -104,6 +104,10 @@ class Responder:
     def quick(self) -> Quick:
         """What may be asked first: it answers what is ordinary, and counts it."""
         return self.fast.reply
+
+    def pass_on(self, message: bytes, way: int, send: Callable[[bytes], None]) -> bool:  # noqa: ARG002
+        """Return that nothing is passed on here without a look at it."""
+        return False
 
     def respond_slowly(
         self,

@@ -7,13 +7,14 @@ right for everybody, these are looked up first, and the rest of this costs nothi
 Source: CoreDNS manual (longest zone).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from dns import names
 from dns.answer import refuse
 from dns.chain import Origin
 from dns.names import WireName, is_in
 from dns.part import Part
+from dns.passing import Passing
 from dns.reply import write_reply
 from dns.respond import Forwarding, Quick, Response
 from dns.tally import Meter, Tallies, way_of
@@ -47,6 +48,7 @@ class Site:
         for part in self.parts:
             for zone in part.block.zones:
                 self._by_zone.setdefault(zone, []).append(part)
+        self._passing = Passing(self.parts, self.meter)
         self.reconsider()
         self._reader = self.parts[0].responder
         for part in self.parts:
@@ -79,6 +81,10 @@ class Site:
         if self._fast is not None and (reply := self._fast.reply(message, way_of(client, stream=stream))):
             return reply
         return self.respond_slowly(message, stream=stream, client=client, port=port)
+
+    def pass_on(self, message: bytes, way: int, send: Callable[[bytes], None]) -> bool:
+        """Return whether it is a plain question for upstream servers, whose answer ``send`` gets."""
+        return self._passing.take(message, way, send)
 
     def respond_slowly(self, message: bytes, *, stream: bool, client: str, port: int = 0) -> Response | None:
         """Return the same without the kept replies."""

@@ -61,6 +61,10 @@ class Answers(Protocol):
         """Return the reply, what to ask upstream for it, or None for silence."""
         ...
 
+    def pass_on(self, message: bytes, way: int, send: Reply) -> bool:
+        """Return whether it is a plain question for upstream servers, whose answer ``send`` gets."""
+        ...
+
     def respond_slowly(self, message: bytes, *, stream: bool, client: str, port: int) -> Response | None:
         """Return the same, when ``quick`` did not know."""
         ...
@@ -151,13 +155,16 @@ class UdpListener:
     def _answer_slot(self, slot: int) -> None:
         datagrams = self._datagrams
         assert datagrams is not None
-        source = datagrams.source(slot)
-        reply = self._reply_to(datagrams.message(slot), source)
+        source, message = datagrams.source(slot), datagrams.message(slot)
+        ancillary = _answer_from(datagrams.ancillary(slot)) if self._everywhere else []
+        send = partial(self._send_soon, source, ancillary)
+        if source[1] > REFLECTORS_MOST and self._responder.pass_on(message, self._way, send):
+            return
+        reply = self._reply_to(message, source)
         if type(reply) is bytes:
             datagrams.reply(slot, reply)
         elif isinstance(reply, Forwarding):
-            ancillary = _answer_from(datagrams.ancillary(slot))
-            self._forward(reply, partial(self._send_soon, source, ancillary))
+            self._forward(reply, send)
 
     def _answer(self, message: bytes, source: Source, ancillary: Ancillary) -> None:
         began = self._loop.time()
@@ -165,14 +172,17 @@ class UdpListener:
         reply: Response | None = None
         if quick and source[1] > REFLECTORS_MOST:
             reply = quick(message, self._way)
+        send = partial(self._send_soon, source, ancillary)
         if reply is None:
+            if source[1] > REFLECTORS_MOST and self._responder.pass_on(message, self._way, send):
+                return
             reply = self._reply_to(message, source)
         if type(reply) is bytes:
             self._send(source, ancillary, reply)
             if self._meter:
                 self._meter.one("udp", len(message), len(reply), self._loop.time() - began)
         elif isinstance(reply, Forwarding):
-            self._forward(reply, partial(self._send_soon, source, ancillary))
+            self._forward(reply, send)
 
     def _reply_to(self, message: bytes, source: Source) -> Response | None:
         if source[1] in REFLECTORS:

@@ -7,42 +7,35 @@ was given up is closed, so that a late answer is nobody's.
 """
 
 import asyncio
+import select
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic
 
-from dns.forward import (
-    Action,
-    Ask,
-    Close,
-    Deliver,
-    Forwarder,
-    Refuse,
-    SendTcp,
-    SendUdp,
-    Upstream,
-    WaiterT,
-)
+from dns.asks import Ask, Passer, Plain
+from dns.forward import Action, Close, Deliver, Forwarder, Refuse, SendTcp, SendUdp, Upstream, WaiterT
 from dns.relay import UpstreamReply
 from dns.streams import SocketFactory, StreamConfig, UpstreamStreams
 
 TICK_S = 0.05  # how exact the patience of the forwarder is
 READ_BYTES = 65535
+BATCH_PORTS = 64  # sockets read from in a row
 BATCH = 16  # datagrams read from one socket in a row
 USES = 4  # of one socket
 FEWEST_OPEN = 64  # to one server, unused, before one of them is used again
 
 
-@dataclass(slots=True)
-class _Port:
+@dataclass(slots=True, eq=False)
+class _Port(Generic[WaiterT]):
     """A connected socket."""
 
     socket: socket.socket
-    upstream: Upstream
+    unused: "list[_Port[WaiterT]]"  # where it waits for its next use
     attempt: int = -1  # which try it serves now
     uses: int = 0
+    plain: Plain[WaiterT] | None = None  # the plain question that try is for
 
 
 class UpstreamSockets(Generic[WaiterT]):
@@ -55,15 +48,26 @@ class UpstreamSockets(Generic[WaiterT]):
         deliver: Callable[[WaiterT, UpstreamReply | None], None],
         refuse: Callable[[WaiterT], None],
         streams: StreamConfig | None = None,
+        deliver_plain: Callable[[Plain[WaiterT], UpstreamReply], None] | None = None,
     ) -> None:
         self._forwarder = forwarder
         self._open_socket = open_socket
         self._deliver = deliver
+        self._deliver_plain = deliver_plain
         self._refuse = refuse
         self._loop = asyncio.get_running_loop()
-        self._sockets: dict[int, _Port] = {}  # by attempt
-        self._unused: dict[Upstream, list[_Port]] = {}
-        self._outbox: list[tuple[int, _Port, bytes]] = []
+        self._sockets: dict[int, _Port[WaiterT]] = {}  # by attempt
+        self._unused: dict[Upstream, list[_Port[WaiterT]]] = {each: [] for each in forwarder.upstreams}
+        # The same lists and where their sockets are connected to, by the number of the server.
+        self._servers = [
+            (self._unused[each], _family(each), (str(each.address), each.port))
+            for each in forwarder.upstreams
+        ]
+        self._outbox: list[tuple[int, _Port[WaiterT], bytes]] = []
+        # One for all sockets: the loop would take as long over each of them as the answer itself.
+        self._ready = select.epoll()
+        self._ports: dict[int, _Port[WaiterT]] = {}  # by descriptor
+        self._loop.add_reader(self._ready.fileno(), self._read)
         self._streams: dict[int, asyncio.Task[None]] = {}
         self.connections = UpstreamStreams(streams or StreamConfig(), open_socket)
         self._timer: asyncio.TimerHandle | None = None
@@ -74,6 +78,24 @@ class UpstreamSockets(Generic[WaiterT]):
         if self._timer is None:
             self._timer = self._loop.call_later(TICK_S, self._tick)
 
+    def pass_on(self, key: bytes, passer: Passer[WaiterT]) -> bool:
+        """Have a plain question answered to ``passer``; False if that takes more than the ordinary way."""
+        asked = self._forwarder.pass_on(key, passer, passer.began)
+        if isinstance(asked, bool):
+            return asked
+        plain, message = asked
+        try:
+            port = self._port_to(plain.server)
+        except OSError:  # no route, no descriptor left, forbidden
+            self._forwarder.widen(plain)
+            self._perform(self._forwarder.failed(plain.attempt, self._loop.time()))
+        else:
+            port.plain = plain
+            self._send_soon(plain.attempt, port, message)
+        if self._timer is None:
+            self._timer = self._loop.call_later(TICK_S, self._tick)
+        return True
+
     def close(self) -> None:
         """Close all sockets; nobody is answered any more."""
         for attempt in (*self._sockets, *self._streams):
@@ -81,7 +103,10 @@ class UpstreamSockets(Generic[WaiterT]):
         for ports in self._unused.values():
             for port in ports:
                 self._shut(port)
-        self._unused.clear()
+            ports.clear()
+        if not self._ready.closed:
+            self._loop.remove_reader(self._ready.fileno())
+            self._ready.close()
         self.connections.close()
         if self._timer:
             self._timer.cancel()
@@ -111,16 +136,19 @@ class UpstreamSockets(Generic[WaiterT]):
 
     def _send_udp(self, action: SendUdp) -> Iterable[Action[WaiterT]]:
         try:
-            port = self._port_to(action.upstream)
+            port = self._port_to(self._forwarder.upstreams.index(action.upstream))
         except OSError:  # no route, no descriptor left, forbidden
             return self._forwarder.failed(action.attempt, self._loop.time())
-        port.attempt = action.attempt
+        self._send_soon(action.attempt, port, action.message)
+        return ()
+
+    def _send_soon(self, attempt: int, port: _Port[WaiterT], message: bytes) -> None:
+        port.attempt = attempt
         port.uses += 1
-        self._sockets[action.attempt] = port
+        self._sockets[attempt] = port
         if not self._outbox:
             self._loop.call_soon(self._flush)
-        self._outbox.append((action.attempt, port, action.message))
-        return ()
+        self._outbox.append((attempt, port, message))
 
     def _flush(self) -> None:
         """Send what has been gathered in this turn of the loop.
@@ -135,26 +163,50 @@ class UpstreamSockets(Generic[WaiterT]):
             try:
                 port.socket.send(message)
             except OSError:
+                self._widen(port)
                 self._perform(self._forwarder.failed(attempt, self._loop.time()))
 
-    def _port_to(self, upstream: Upstream) -> _Port:
-        unused = self._unused.get(upstream)
-        if unused and len(unused) >= FEWEST_OPEN:
+    def _port_to(self, server: int) -> _Port[WaiterT]:
+        unused, family, address = self._servers[server]
+        if len(unused) >= FEWEST_OPEN:
             index = self._forwarder.draw(len(unused))
             unused[index], unused[-1] = unused[-1], unused[index]
             return unused.pop()
-        connection = self._open_socket(_family(upstream), socket.SOCK_DGRAM)
+        connection = self._open_socket(family, socket.SOCK_DGRAM)
         try:
             connection.setblocking(False)
-            connection.connect((str(upstream.address), upstream.port))
+            connection.connect(address)
+            self._ready.register(connection, select.EPOLLIN)
         except OSError:
             connection.close()
             raise
-        port = _Port(connection, upstream)
-        self._loop.add_reader(connection.fileno(), self._readable, port)
+        port = self._ports[connection.fileno()] = _Port(connection, unused)
         return port
 
-    def _readable(self, port: _Port) -> None:
+    def _read(self) -> None:
+        """Read what has come, from some sockets at a time."""
+        for descriptor, _ in self._ready.poll(0, BATCH_PORTS):
+            port = self._ports.get(descriptor)
+            if port is not None:
+                self._readable(port)
+
+    def _plainly(self, port: _Port[WaiterT], plain: Plain[WaiterT], message: bytes) -> bool:
+        """Return whether ``message`` is the ordinary answer to a plain question, which is over then."""
+        reply = self._forwarder.plainly_answered(plain, message, self._loop.time())
+        port.plain = None
+        if reply is None:
+            return False
+        self._close(plain.attempt, answered=True)
+        if self._deliver_plain:
+            self._deliver_plain(plain, reply)
+        return True
+
+    def _widen(self, port: _Port[WaiterT]) -> None:
+        if port.plain is not None:
+            self._forwarder.widen(port.plain)
+            port.plain = None
+
+    def _readable(self, port: _Port[WaiterT]) -> None:
         for _ in range(BATCH):
             try:
                 message = port.socket.recv(READ_BYTES)
@@ -164,10 +216,14 @@ class UpstreamSockets(Generic[WaiterT]):
                 if port.attempt < 0:
                     self._drop(port)
                 else:
+                    self._widen(port)
                     self._perform(self._forwarder.failed(port.attempt, self._loop.time()))
                 return
             if port.attempt < 0:  # to nothing that is asked: whoever sends it goes on to nobody
                 self._drop(port)
+                return
+            plain = port.plain
+            if plain is not None and self._forwarder.is_plain(plain) and self._plainly(port, plain, message):
                 return
             self._perform(self._forwarder.received(port.attempt, message, self._loop.time()))
             if port.attempt < 0:
@@ -191,23 +247,21 @@ class UpstreamSockets(Generic[WaiterT]):
         port = self._sockets.pop(attempt, None)
         if port is None:
             return
-        port.attempt = -1
+        port.attempt, port.plain = -1, None
         if answered and port.uses < USES:
-            self._unused.setdefault(port.upstream, []).append(port)
+            port.unused.append(port)
         else:
             self._shut(port)
 
-    def _drop(self, port: _Port) -> None:
+    def _drop(self, port: _Port[WaiterT]) -> None:
         """Close a socket that is not in use."""
-        unused = self._unused.get(port.upstream, [])
-        if port in unused:
-            unused.remove(port)
+        if port in port.unused:
+            port.unused.remove(port)
         self._shut(port)
 
-    def _shut(self, port: _Port) -> None:
-        if port.socket.fileno() != -1:
-            self._loop.remove_reader(port.socket.fileno())
-            port.socket.close()
+    def _shut(self, port: _Port[WaiterT]) -> None:
+        if self._ports.pop(port.socket.fileno(), None) is not None:
+            port.socket.close()  # which takes it out of the epoll too
 
 
 def _family(upstream: Upstream) -> socket.AddressFamily:

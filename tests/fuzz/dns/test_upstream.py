@@ -7,8 +7,9 @@ from ipaddress import ip_address
 import pytest
 
 from dns import names
+from dns.asks import Ask
 from dns.cache import ReplyCache
-from dns.forward import Ask, Deliver, Forwarder, SendTcp, SendUdp, Upstream
+from dns.forward import Deliver, Forwarder, SendTcp, SendUdp, Upstream
 from dns.relay import UpstreamReply, all_records, read_reply, relay
 from dns.settings import CacheConfig
 from dns.wire import HEADER, QR, RA, RD, Query, Question, RType

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from dns import names
+from dns.asks import Ask
 from dns.cache import ReplyCache
-from dns.forward import Ask
 from dns.relay import UpstreamReply, read_reply
 from dns.settings import CacheConfig
 from dns.wire import CD, QR, RA, RD, TC, Question, Rcode, RType

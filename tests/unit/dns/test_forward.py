@@ -8,19 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dns import names
-from dns.forward import (
-    Action,
-    Ask,
-    Close,
-    Deliver,
-    Forwarder,
-    Patience,
-    Refuse,
-    SendTcp,
-    SendUdp,
-    Upstream,
-    ask_of,
-)
+from dns.asks import Ask, ask_of
+from dns.forward import Action, Close, Deliver, Forwarder, Patience, Refuse, SendTcp, SendUdp, Upstream
 from dns.health import Manners, Policy
 from dns.wire import CD, QR, RA, RD, TC, Edns, Query, Question, Rcode, RType
 
