@@ -92,8 +92,12 @@ def up(
     if planned:
         _check_wire(planned, spec)
     server = control.up(spec)
-    if planned:
-        _furnish(planned, spec)
+    try:
+        if planned:
+            _furnish(planned, spec)
+    except BaseException:
+        control.down(spec.name)
+        raise
     print(
         f"lab {spec.name!r}: {spec.nodes} nodes ready in {time.monotonic() - began:.2f} s,"
         f" API server {server}"

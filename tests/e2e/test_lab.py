@@ -71,12 +71,16 @@ def test_ctrl_c_while_a_lab_boots_leaves_nothing(delay_s: float) -> None:
         time.sleep(0.001)  # an interpreter that is only starting has nothing of ours to clean up
     time.sleep(delay_s)
     booting.send_signal(signal.SIGINT)
-    _, said = booting.communicate(timeout=60)
-    if booting.returncode == 0:  # it was faster than the signal
-        kubenet("lab", "down", "--name", own("int"))
+    printed, said = booting.communicate(timeout=60)
+    if "ready in" in printed:  # it was faster than the signal
+        kubenet("lab", "down", "--name", own("int"), check=False)
     else:
         assert booting.returncode in (130, -signal.SIGINT), said
-    assert leftovers(own("int")) == []
+    # A keeper that was just being started sees that nobody waits for it, and ends.
+    deadline = time.monotonic() + 10
+    while (left := leftovers(own("int"))) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert left == []
 
 
 def test_kill_9_of_the_starter_and_the_keeper_while_booting_is_cleaned_by_down() -> None:
