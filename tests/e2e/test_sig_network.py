@@ -297,46 +297,6 @@ def test_HostPort_no_conflict_between_host_ips_and_protocols(cluster: Cluster, c
     assert not node.answered(node.ip, 54323, "UDP")
 
 
-@pytest.mark.parametrize("kind", ["ClusterIP", "NodePort"])
-def test_Conntrack_preserves_udp_when_the_server_cycles(
-    cluster: Cluster, clients: list[Place], name: str, kind: str
-) -> None:
-    """Clients go on from one port, as the suite's do, over the time before, between and after the servers."""
-    spec = cluster.service(name, UDP, type=kind)
-    port = spec["ports"][0].get("nodePort", 90)
-    addresses = [spec["clusterIP"]] if kind == "ClusterIP" else [node.ip for node in cluster.nodes]
-    flows = [(client, address, 12345 + n) for client in clients for n, address in enumerate(addresses)]
-
-    def all_get(want: str) -> bool:
-        return all(client.ask(at, port, "UDP", own, SOON_S).name == want for client, at, own in flows)
-
-    for client, at, own in flows:  # before there is a server
-        with pytest.raises(OSError):  # refused, or not even that
-            client.ask(at, port, "UDP", own, within_s=0.2)
-    pods = [cluster.add_pod(f"{name}-pod-{n}", cluster.nodes[n % 2]) for n in (1, 2)]
-    cluster.endpoints(name, pods[:1], ("udp", "UDP", 81), ready=False)
-    cluster.endpoints(name, pods[:1], ("udp", "UDP", 81))
-    until(lambda: all_get(pods[0].name))
-    cluster.endpoints(name, pods[:1], ("udp", "UDP", 81), ready=False, serving=False, terminating=True)
-    cluster.endpoints(name, pods[1:], ("udp", "UDP", 81))
-    cluster.remove_pod(pods[0].name)
-    until(lambda: all_get(pods[1].name))
-    cluster.remove_pod(pods[1].name)
-
-
-def test_Conntrack_cleans_up_when_the_target_port_of_a_udp_service_changes(
-    cluster: Cluster, servers: list[Pod], clients: list[Place], name: str
-) -> None:
-    spec = cluster.service(name, {**UDP, "targetPort": 81}, type="NodePort")
-    port = spec["ports"][0]["nodePort"]
-    cluster.endpoints(name, servers[:1], ("udp", "UDP", 53))  # nobody serves there
-    flows = [(client, node.ip) for client in clients for node in cluster.nodes]
-    for client, at in flows:
-        assert not client.answered(at, port, "UDP")
-    cluster.endpoints(name, servers[:1], ("udp", "UDP", 81))
-    until(lambda: all(client.ask(at, port, "UDP", 23456 + n).name for n, (client, at) in enumerate(flows)))
-
-
 def test_should_fall_back_to_terminating_endpoints_and_respect_local_policies(
     cluster: Cluster, servers: list[Pod], clients: list[Place], name: str
 ) -> None:
