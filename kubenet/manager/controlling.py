@@ -6,6 +6,7 @@ from kubenet.client.transport import ApiClient
 from kubenet.client.writer import Writer
 from kubenet.clock import Clock, SystemClock
 from kubenet.manager.config import ManagerConfig
+from kubenet.manager.cronjobs import cronjob_loops
 from kubenet.manager.nodes import node_loops
 from kubenet.manager.plain import plain_loops
 from kubenet.manager.revised import revised_loops
@@ -28,6 +29,7 @@ async def run_controllers(
         *workload_loops(objects, writer),
         *revised_loops(objects, writer),
         *plain_loops(objects, writer),
+        *cronjob_loops(objects, writer),
         *service_loops(objects, writer),
         *node_loops(objects, writer, config),
     ]

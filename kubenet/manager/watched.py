@@ -10,6 +10,7 @@ from kubenet.client.recent import Recent
 from kubenet.client.transport import ApiClient
 from kubenet.client.writer import Writer
 from kubenet.clock import Clock
+from kubenet.controllers.cronjobs import CRONJOBS
 from kubenet.controllers.daemonsets import DAEMONSETS
 from kubenet.controllers.jobs import JOBS
 from kubenet.controllers.revisions import REVISIONS
@@ -38,7 +39,14 @@ from kubenet.model.resources import (
     SERVICES,
     Resource,
 )
-from kubenet.model.workloads import ControllerRevision, DaemonSet, Job, ReplicationController, StatefulSet
+from kubenet.model.workloads import (
+    ControllerRevision,
+    CronJob,
+    DaemonSet,
+    Job,
+    ReplicationController,
+    StatefulSet,
+)
 
 REPLICATION_CONTROLLERS = BY_PLURAL_KEPT["replicationcontrollers"]
 LEASE_NAMESPACE = "kube-node-lease"
@@ -95,6 +103,8 @@ class Objects:
         self.daemonsets = Watched(client, writer, DAEMONSETS, DaemonSet)
         self.statefulsets = Watched(client, writer, STATEFULSETS, StatefulSet)
         self.jobs = Watched(client, writer, JOBS, Job)
+        self.cronjobs = Watched(client, writer, CRONJOBS, CronJob)
+        self.jobs.index(CONTROLLER, _controller)
         self.replication = Watched(client, writer, REPLICATION_CONTROLLERS, ReplicationController)
         self.revisions.index(CONTROLLER, _controller)
         self.replicasets.index(CONTROLLER, _controller)
@@ -117,6 +127,7 @@ class Objects:
             self.daemonsets.informer,
             self.statefulsets.informer,
             self.jobs.informer,
+            self.cronjobs.informer,
             self.replication.informer,
         )
 

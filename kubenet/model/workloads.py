@@ -8,6 +8,7 @@ import msgspec
 from kubenet.model.objects import (
     Condition,
     KubeObject,
+    ObjectReference,
     PodTemplate,
     ReplicaSet,
     ReplicaSetSpec,
@@ -149,3 +150,25 @@ class ReplicationController(KubeObject, frozen=True):
             template=self.spec.template,
         )
         return ReplicaSet(metadata=self.metadata, spec=spec, status=self.status)
+
+
+class CronJobSpec(Read, frozen=True):
+    schedule: str = ""
+    time_zone: str | None = None  # None is that of the controllers, UTC
+    concurrency_policy: str = "Allow"
+    suspend: bool = False
+    starting_deadline_seconds: int | None = None
+    successful_jobs_history_limit: int = 3
+    failed_jobs_history_limit: int = 1
+    job_template: PodTemplate = PodTemplate()  # a Job's metadata and specification
+
+
+class CronJobStatus(Read, frozen=True):
+    active: tuple[ObjectReference, ...] = ()
+    last_schedule_time: str | None = None
+    last_successful_time: str | None = None
+
+
+class CronJob(KubeObject, frozen=True):
+    spec: CronJobSpec = CronJobSpec()
+    status: CronJobStatus = CronJobStatus()

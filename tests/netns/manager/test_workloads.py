@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from kubenet.controllers.cronjobs import CRONJOBS
 from kubenet.controllers.daemonsets import DAEMONSETS
 from kubenet.controllers.jobs import JOBS
 from kubenet.controllers.statefulsets import STATEFULSETS
@@ -13,7 +14,7 @@ from kubenet.kernel.netns import NetNs
 from kubenet.manager.watched import REPLICATION_CONTROLLERS
 from kubenet.model.objects import EndpointSlice, Json
 from kubenet.model.resources import ENDPOINTSLICES, PODS, SERVICES
-from kubenet.model.workloads import DaemonSet, Job, ReplicationController, StatefulSet
+from kubenet.model.workloads import CronJob, DaemonSet, Job, ReplicationController, StatefulSet
 from tests.netns.client.scripted import drop_netns, fresh_netns
 from tests.netns.manager.cluster import Cluster, running
 
@@ -135,5 +136,22 @@ def test_a_job_is_complete_when_its_pods_have_succeeded(netns: NetNs) -> None:
 
         await cluster.until("the job is complete", complete)
         assert [pod.status.phase for pod in await cluster.pods()] == ["Succeeded", "Succeeded"]
+
+    play(netns, story)
+
+
+def test_a_cronjob_makes_jobs_by_the_clock(netns: NetNs) -> None:
+    async def story(cluster: Cluster) -> None:
+        pod_spec: Json = {"containers": [{"name": "c", "image": "v1"}], "restartPolicy": "Never"}
+        job: Json = {"spec": {"template": {"spec": pod_spec}}}
+        spec: Json = {"schedule": "@every 1s", "timeZone": "Europe/Berlin", "jobTemplate": job}
+        whole: Json = {"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "w"}, "spec": spec}
+        await cluster.client.create(CRONJOBS, "default", whole)
+
+        async def runs() -> bool:
+            found = await cluster.client.get(CRONJOBS, "default", "w", CronJob)
+            return bool(found.status.active) and any(pod.ready for pod in await cluster.pods())
+
+        await cluster.until("a pod of a job of the cronjob", runs)
 
     play(netns, story)

@@ -10,13 +10,14 @@ import msgspec
 from kubenet.client.cache import Cache
 from kubenet.client.recent import Recent
 from kubenet.controllers import deployments, replicasets
+from kubenet.controllers.cronjobs import CRONJOBS
 from kubenet.controllers.daemonsets import DAEMONSETS
 from kubenet.controllers.jobs import JOBS
 from kubenet.controllers.revisions import REVISIONS
 from kubenet.controllers.statefulsets import STATEFULSETS
 from kubenet.model.objects import Deployment, Json, JsonValue, KubeObject, ObjectT, Pod, ReplicaSet
 from kubenet.model.resources import DEPLOYMENTS, PODS, REPLICASETS, Resource
-from kubenet.model.workloads import ControllerRevision, DaemonSet, Job, StatefulSet
+from kubenet.model.workloads import ControllerRevision, CronJob, DaemonSet, Job, StatefulSet
 from kubenet.model.writes import Create, Delete, Patch, Replace, Write
 from tests.unit.controllers.things import NOW, ago
 
@@ -27,6 +28,7 @@ TYPES: dict[Resource, type[KubeObject]] = {
     REVISIONS: ControllerRevision,
     DAEMONSETS: DaemonSet,
     JOBS: Job,
+    CRONJOBS: CronJob,
     STATEFULSETS: StatefulSet,
 }
 
