@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from dns.asks import Ask
-from dns.names import WireName, is_in
+from dns.names import ROOT, WireName, is_in
 from dns.relay import UpstreamReply
 from dns.settings import CacheConfig
 from dns.wire import CD, RD, Rcode, RType
@@ -64,6 +64,7 @@ class ReplyCache:
     def __init__(self, config: CacheConfig) -> None:
         self.counters = CacheCounters()
         self._config = config
+        self._takes_all = ROOT in config.zones
         self._success: OrderedDict[Key, _Kept] = OrderedDict()  # the one asked longest ago first
         self._denial: OrderedDict[Key, _Kept] = OrderedDict()
 
@@ -121,17 +122,17 @@ class ReplyCache:
 
     def keep(self, key: Key, name: WireName, reply: UpstreamReply, now: float) -> None:
         """Remember the reply to a question for recursion, if it may be."""
-        if not self._config.takes(name) or reply.truncated:
+        if not (self._takes_all or self._config.takes(name)) or reply.truncated:
             return
-        denial = _is_denial(reply)
+        denial = reply.rcode != Rcode.NOERROR or reply.empty
         ttl_s = self._life_s(reply, denial)
         refused = self._config.no_denial if denial else self._config.no_success
         if ttl_s <= 0 or (refused and any(is_in(name, zone) for zone in refused)):
             return
-        self._success.pop(key, None)
-        self._denial.pop(key, None)
-        table = self._denial if denial else self._success
-        table[key] = _Kept(reply, now, ttl_s, counting_since=now)
+        table, other = (self._denial, self._success) if denial else (self._success, self._denial)
+        other.pop(key, None)
+        table[key] = _Kept(reply, now, ttl_s, 0, now)
+        table.move_to_end(key)
         if len(table) > (self._config.denial if denial else self._config.success):
             table.popitem(last=False)
             self.counters.evictions += 1
@@ -146,7 +147,7 @@ class ReplyCache:
         if denial:
             told = _denial_ttl_s(reply)
             return 0 if told is None else min(max(told, config.denial_least_s), config.denial_ttl_s)
-        least = min((span.ttl_s for span in reply.records if span.section < 2), default=0)
+        least = min([span.ttl_s for span in reply.records if span.section < 2], default=0)
         return min(max(least, config.success_least_s), config.success_ttl_s)
 
 
@@ -157,10 +158,6 @@ def _key(ask: Ask) -> Key:
 def kept_form(dnssec_ok: bool, flags: int) -> bytes:
     """Return what of a query's form makes another answer of it."""
     return bytes((dnssec_ok, bool(flags & CD)))
-
-
-def _is_denial(reply: UpstreamReply) -> bool:
-    return reply.rcode != Rcode.NOERROR or not any(span.section == 0 for span in reply.records)
 
 
 def _denial_ttl_s(reply: UpstreamReply) -> int | None:

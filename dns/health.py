@@ -80,7 +80,7 @@ class UpstreamHealth:
         """Return where a new question begins."""
         match self._manners.policy:
             case Policy.RANDOM:
-                return self._draw(len(self._fails))
+                return self._draw(len(self._fails)) if len(self._fails) > 1 else 0
             case Policy.ROUND_ROBIN:
                 self._turn = (self._turn + 1) % len(self._fails)
                 return self._turn

@@ -57,7 +57,7 @@ class Waiter:
     route: int = 0  # the number of the forward in its block that is asked
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: there is one for each query
 class PlainWaiter:
     """Who waits for the answer to a plain question."""
 
@@ -412,6 +412,12 @@ def secret_draw() -> Callable[[int], int]:
 
     def draw(choices: int) -> int:
         nonlocal store, at
+        if choices & (choices - 1) == 0:  # as many bits as it takes, and no number is likelier
+            size = (choices.bit_length() + 6) // 8
+            if at + size > len(store):
+                store, at = secrets.token_bytes(max(ENTROPY_BYTES, size)), 0
+            at += size
+            return int.from_bytes(store[at - size : at], "big") & (choices - 1)
         # 64 bits more than needed, so that no number is likelier than another by more than 2 ** -64.
         size = (choices.bit_length() + 7) // 8 + 8
         if at + size > len(store):

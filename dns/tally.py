@@ -4,6 +4,7 @@ A count is a list with one number for each way that a query can come. Who answer
 again holds that list and adds to it; nothing is looked up by name for that.
 """
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
@@ -58,12 +59,7 @@ class Histogram:
 
     def add(self, value: float, times: int = 1) -> None:
         """Note ``value``, ``times`` times."""
-        index = 0
-        for bound in self.buckets:
-            if value <= bound:
-                break
-            index += 1
-        self.counts[index] += times
+        self.counts[bisect_left(self.buckets, value)] += times
         self.total += value * times
 
     def cumulative(self) -> list[int]:

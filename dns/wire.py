@@ -34,6 +34,7 @@ UDP_BYTES_WITHOUT_EDNS = 512
 TCP_BYTES = 65535
 
 _POINTER = 0xC0
+_TO_QUESTION = b"\xc0\x0c"
 _COOKIE, _KEEPALIVE, _EXTENDED_ERROR = 10, 11, 15
 
 
@@ -221,7 +222,8 @@ def _read_rest(
 
 def read_record_head(message: bytes, at: int) -> tuple[int, int, int, int, int]:
     """Return type, class, TTL, begin and end of the content of the record at ``at``. Raises Malformed."""
-    at = skip_name(message, at)
+    # Nearly every name is a pointer to the question.
+    at = at + 2 if message[at : at + 2] == _TO_QUESTION and at > HEADER_BYTES else skip_name(message, at)
     if at + RECORD_FIXED.size > len(message):
         raise Malformed(f"record: message ends at {len(message)}")
     rtype, rclass, ttl, length = RECORD_FIXED.unpack_from(message, at)

@@ -122,10 +122,13 @@ def _worker_command(conf: Path, port: int, kubeconfig: Path | None, handover: Pa
 
 async def _serve(config: "ServeConfig") -> None:
     import asyncio
+    import gc
     import signal
 
     from dns.daemon import serve
 
+    # What is kept lives long and makes no cycles: to look through it often would be a tenth of all work.
+    gc.set_threshold(50_000, 20, 100)
     loop = asyncio.get_running_loop()
     stop, again = asyncio.Event(), asyncio.Event()
     serving = loop.create_task(serve(config, stop, again))
