@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import msgspec
 
-from kubenet.model.placement import Affinity, TopologySpreadConstraint
+from kubenet.model.placement import Affinity, SchedulingGate, TopologySpreadConstraint
 from kubenet.model.placement import LabelExpression as LabelExpression
 from kubenet.model.placement import LabelSelector as LabelSelector
 from kubenet.model.read import Json as Json
@@ -170,6 +170,7 @@ class PodSpec(Read, frozen=True):
     node_name: str = ""
     node_selector: dict[str, str] = {}
     affinity: Affinity | None = None
+    scheduling_gates: tuple[SchedulingGate, ...] = ()
     topology_spread_constraints: tuple[TopologySpreadConstraint, ...] = ()
     tolerations: tuple[Toleration, ...] = ()
     restart_policy: str = "Always"

@@ -73,6 +73,10 @@ class Affinity(Read, frozen=True):
     pod_anti_affinity: PodAffinity | None = None
 
 
+class SchedulingGate(Read, frozen=True):
+    name: str = ""
+
+
 class TopologySpreadConstraint(Read, frozen=True):
     topology_key: str
     max_skew: int = 1

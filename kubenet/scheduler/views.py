@@ -184,9 +184,10 @@ def node_view(node: Node) -> NodeView:
 
 
 def waits_for_a_node(pod: Pod) -> bool:
-    """Whether it is on us to find a node for this pod."""
+    """Whether it is on us to find a node for this pod now: a gate that somebody has set holds it back."""
     return (
         not pod.spec.node_name
+        and not pod.spec.scheduling_gates
         and pod.spec.scheduler_name == SCHEDULER_NAME
         and pod.metadata.deletion_timestamp is None
         and not is_finished(pod)

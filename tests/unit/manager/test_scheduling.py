@@ -254,3 +254,12 @@ def test_company_that_we_have_placed_ourselves_counts_at_once() -> None:
     world.see(pod("web", affinity=_near("db"), created="2024-05-01T09:00:00Z"))
     world.see(pod("db", labels={"app": "db"}))
     assert world.said()[1:] == ["db to n1", "web to n1"]
+
+
+def test_a_gated_pod_waits_until_its_last_gate_is_taken_away() -> None:
+    world = World(node("n1"))
+    for gates in (("quota", "image"), ("image",)):
+        world.see(pod("web", gates=gates))
+        assert world.said() == []
+    world.see(pod("web"))
+    assert world.said() == ["web to n1"]

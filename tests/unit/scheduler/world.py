@@ -21,7 +21,7 @@ from kubenet.model.objects import (
     Taint,
     Toleration,
 )
-from kubenet.model.placement import Affinity, TopologySpreadConstraint
+from kubenet.model.placement import Affinity, SchedulingGate, TopologySpreadConstraint
 from kubenet.scheduler.views import NodeView, PodView, node_view, pod_view
 
 ROOM: Mapping[str, str | int] = {"cpu": "4", "memory": "8Gi", "pods": "110"}
@@ -65,6 +65,7 @@ def pod(
     labels: Mapping[str, str] | None = None,
     namespace: str = "default",
     affinity: Json | None = None,
+    gates: tuple[str, ...] = (),
     spread: tuple[TopologySpreadConstraint, ...] = (),
 ) -> Pod:
     requests: dict[str, str | int | float] = {
@@ -89,6 +90,7 @@ def pod(
             node_selector=dict(selector or {}),
             affinity=msgspec.convert(affinity, Affinity) if affinity else None,
             topology_spread_constraints=spread,
+            scheduling_gates=tuple(SchedulingGate(name=each) for each in gates),
             tolerations=tolerations,
             scheduler_name=scheduler_name,
         ),
