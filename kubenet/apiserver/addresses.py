@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 
-from kubenet.apiserver.registry.services import EXTERNAL_TYPES
+from kubenet.apiserver.registry.services import EXTERNAL_TYPES, checks_health
 from kubenet.apiserver.status import Cause, invalid
-from kubenet.apiserver.tree import ensure_table, list_at, tables_at, text_at
+from kubenet.apiserver.tree import ensure_table, list_at, table_at, tables_at, text_at
 from kubenet.model.objects import Json, JsonValue
 
 API_OFFSET = 1
@@ -86,7 +86,8 @@ def claims_of(service: Json) -> Claims:
     """Return what a stored Service holds."""
     texts = list_at(service, "spec", "clusterIPs") or [text_at(service, "spec", "clusterIP")]
     addresses = (_parsed(str(text)) for text in texts)
-    ports = (port.get("nodePort") for port in tables_at(service, "spec", "ports"))
+    ports = [port.get("nodePort") for port in tables_at(service, "spec", "ports")]
+    ports.append(table_at(service, "spec").get("healthCheckNodePort"))
     return Claims(
         frozenset(int(address) for address in addresses if address),
         frozenset(port for port in ports if isinstance(port, int) and port),
@@ -153,6 +154,8 @@ class ServiceAddresses:
         self._assign_address(spec, held, assignment)
         if text_at(spec, "type") in EXTERNAL_TYPES:
             self._assign_node_ports(spec, held, assignment)
+        if checks_health(spec):
+            self._assign_health_port(spec, held, assignment)
         return assignment
 
     def _assign_address(self, spec: Json, held: Claims, assignment: Assignment) -> None:
@@ -211,13 +214,26 @@ class ServiceAddresses:
                 if asked not in held.node_ports and asked not in chosen.values():
                     self._take_node_port(asked, field_name, assignment)
             else:
-                node_port = self._node_ports.take_free()
+                node_port = self._free_node_port(field_name, assignment)
                 if node_port is None:
-                    detail = "failed to allocate a nodePort: range is full"
-                    assignment.causes.append(invalid(field_name, 0, detail))
                     return
-                assignment.node_ports.append(node_port)
             port["nodePort"] = chosen[str(number)] = node_port
+
+    def _assign_health_port(self, spec: Json, held: Claims, assignment: Assignment) -> None:
+        field_name, asked = "spec.healthCheckNodePort", spec.get("healthCheckNodePort")
+        if not asked or not isinstance(asked, int):
+            spec["healthCheckNodePort"] = self._free_node_port(field_name, assignment) or 0
+        elif asked not in held.node_ports:
+            self._take_node_port(asked, field_name, assignment)
+
+    def _free_node_port(self, field_name: str, assignment: Assignment) -> int | None:
+        """Take a free port, or note that there is none."""
+        node_port = self._node_ports.take_free()
+        if node_port is None:
+            assignment.causes.append(invalid(field_name, 0, "failed to allocate a nodePort: range is full"))
+        else:
+            assignment.node_ports.append(node_port)
+        return node_port
 
     def _take_node_port(self, asked: int, field_name: str, assignment: Assignment) -> None:
         if asked not in self._node_ports:

@@ -24,6 +24,11 @@ AFFINITY_MOST_S = 86400
 EXTERNAL_TYPES = ("NodePort", "LoadBalancer")
 
 
+def checks_health(spec: Json) -> bool:
+    """Whether load balancers outside ask every node, at a port of its own, for endpoints there."""
+    return text_at(spec, "type") == "LoadBalancer" and text_at(spec, "externalTrafficPolicy") == "Local"
+
+
 class ServiceStrategy(Strategy):
     """A virtual address and its ports."""
 
@@ -46,6 +51,8 @@ class ServiceStrategy(Strategy):
                 port["targetPort"] = port.get("port")
             if text_at(spec, "type") not in EXTERNAL_TYPES:
                 port.pop("nodePort", None)
+        if not checks_health(spec):
+            spec.pop("healthCheckNodePort", None)
 
     def fill_create(self, new: Json) -> None:
         new["status"] = {"loadBalancer": {}}
@@ -63,6 +70,8 @@ class ServiceStrategy(Strategy):
             spec["clusterIPs"] = before.get("clusterIPs")
         if text_at(spec, "type") in EXTERNAL_TYPES:
             _keep_node_ports(spec, before)
+        if checks_health(spec) and not spec.get("healthCheckNodePort"):
+            spec["healthCheckNodePort"] = before.get("healthCheckNodePort", 0)
 
     def causes(self, new: Json) -> Iterator[Cause]:
         spec = ensure_table(new, "spec")

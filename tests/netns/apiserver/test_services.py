@@ -230,3 +230,22 @@ def test_B3_15_both_protocols_of_one_port_share_their_node_port() -> None:
         assert (await api.delete(f"{SERVICES}/dns")).status == 200
 
     on_server(case)
+
+
+def test_B3_15_a_load_balancer_with_local_policy_has_a_port_for_health_checks() -> None:
+    async def case(api: Api) -> None:
+        ports = [{"port": 80}]
+        local = service("lb", type="LoadBalancer", externalTrafficPolicy="Local", ports=ports)
+        spec = (await api.post(SERVICES, local)).ok["spec"]
+        number = spec["healthCheckNodePort"]
+        assert 30000 <= number <= 32767
+        assert number != spec["ports"][0]["nodePort"]
+        replaced = (await api.put(f"{SERVICES}/lb", local)).ok["spec"]
+        assert replaced["healthCheckNodePort"] == number
+        asked = service("other", type="NodePort", ports=[{"port": 80, "nodePort": number}])
+        assert "already allocated" in (await api.post(SERVICES, asked)).refused(422, "Invalid")
+        shared = service("lb", type="LoadBalancer", externalTrafficPolicy="Cluster", ports=ports)
+        assert "healthCheckNodePort" not in (await api.put(f"{SERVICES}/lb", shared)).ok["spec"]
+        assert (await api.post(SERVICES, asked)).status == 201
+
+    on_server(case)
