@@ -16,7 +16,7 @@ import pytest
 from kubenet.kernel.netns import NetNs
 from labs.topology import API_SERVER
 from tests.e2e.netexec import Place, Seen, told
-from tests.e2e.real_nodes import CLUSTER_IP, Cluster, Node, Pod, running_cluster, until
+from tests.e2e.real_nodes import CLUSTER_IP, NAMESPACE, Cluster, Node, Pod, running_cluster, until
 
 pytestmark = pytest.mark.e2e
 
@@ -136,7 +136,7 @@ def test_granular_checks_services_cluster_ip_and_node_port(
 def test_should_change_the_type_of_a_live_service(
     cluster: Cluster, servers: list[Pod], clients: list[Place], name: str
 ) -> None:
-    url = f"/api/v1/namespaces/net-8152/services/{name}"
+    url = f"/api/v1/namespaces/{NAMESPACE}/services/{name}"
     cluster.service(name, type="ExternalName", externalName="example.com")
     address = cluster.change(name, type="ClusterIP", externalName=None, ports=[HTTP])["clusterIP"]
     cluster.endpoints(name, servers, *SLICE)
@@ -255,7 +255,7 @@ def test_should_serve_slices_made_by_hand_with_multiple_ports_and_ips(
 def test_should_implement_labels_that_say_hands_off(
     cluster: Cluster, servers: list[Pod], clients: list[Place], name: str, label: str
 ) -> None:
-    url = f"/api/v1/namespaces/net-8152/services/{name}"
+    url = f"/api/v1/namespaces/{NAMESPACE}/services/{name}"
     if label.endswith("headless"):  # the label is copied to slices by the controller
         spec = cluster.service(name, HTTP, labels={label: ""})
     else:
@@ -332,7 +332,7 @@ def test_should_create_endpoints_for_unready_pods_and_update_after_ports_change(
     for client in clients:
         serves(client, address, 8080, {"netserver-1"})
         until(lambda: not client.answered(address, 80))  # noqa: B023
-    cluster.api.delete(f"/api/v1/namespaces/net-8152/services/{name}")
+    cluster.api.delete(f"/api/v1/namespaces/{NAMESPACE}/services/{name}")
     for client in clients:
         until(lambda: not client.answered(address, 8080))  # noqa: B023
     cluster.service(name, HTTP, clusterIP=address)  # recreated
@@ -374,6 +374,23 @@ def test_should_provide_connection_to_outside_and_from_outside(
             for number, protocol in enumerate(("TCP", "UDP")):
                 both = {"netserver-1", "netserver-2"}
                 serves(outside, node.ip, spec["ports"][number]["nodePort"], both, protocol)
+
+
+def test_a_load_balancers_address_and_health_port(
+    cluster: Cluster, servers: list[Pod], clients: list[Place], name: str
+) -> None:
+    address = "203.0.113.7"
+    spec = cluster.service(name, HTTP, UDP, type="LoadBalancer", externalTrafficPolicy="Local")
+    status = {"status": {"loadBalancer": {"ingress": [{"ip": address}]}}}
+    cluster.api.merge(f"/api/v1/namespaces/{NAMESPACE}/services/{name}/status", status)
+    cluster.endpoints(name, servers[:1], *SLICE)
+    for client in clients:
+        serves(client, address, 80, {"netserver-1"})
+        serves(client, address, 90, {"netserver-1"}, "UDP")
+        for node, want in zip(cluster.nodes, (b" 200 ", b" 503 "), strict=True):
+            with client.calling(node.ip, spec["healthCheckNodePort"]) as connection:
+                connection.send(b"GET / HTTP/1.0\r\n\r\n")
+                assert want in connection.recv(100)
 
 
 def test_large_transfers_fit_between_nodes(cluster: Cluster, servers: list[Pod], name: str) -> None:
