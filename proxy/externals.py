@@ -37,9 +37,14 @@ class Externals:
     health_check_node_port: int = 0
 
 
+_NONE = Externals()
+
+
 def externals(service: Service, family: Family, rules: ExternalRules, complain: Complain) -> Externals:
     """Return the external addresses of ``service``; ``complain`` is told what is left out."""
     spec = service.spec
+    if spec.type != "LoadBalancer" and not spec.external_ips:
+        return _NONE
     external_ips = tuple(_external_ips(spec.external_ips, family, rules, complain))
     if spec.type != "LoadBalancer":
         return Externals(external_ips)

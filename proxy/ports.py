@@ -81,7 +81,11 @@ class Endpoint:
         return self.ip, self.port
 
     def __str__(self) -> str:
-        return f"[{self.ip}]:{self.port}" if self.ip.version == 6 else f"{self.ip}:{self.port}"
+        if isinstance(self.ip, IPv6Address):
+            return f"[{self.ip}]:{self.port}"
+        # Quicker than the standard library's writer: at the start every endpoint is written once.
+        number = int(self.ip)
+        return f"{number >> 24}.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,15 +189,13 @@ def parse_ip(text: str) -> IPAddress | None:
 
 def _parse_v4(parts: Sequence[str]) -> IPv4Address | None:
     # Much quicker than the standard library's reader, which refuses leading zeros besides.
-    number = 0
-    for part in parts:
-        if not (part.isascii() and part.isdecimal() and len(part) <= 4):
-            return None
-        octet = int(part)
-        if octet > 255:
-            return None
-        number = number << 8 | octet
-    return IPv4Address(number)
+    together = "".join(parts)
+    if not (together.isascii() and together.isdecimal() and all(parts) and max(map(len, parts)) <= 4):
+        return None
+    first, second, third, fourth = map(int, parts)
+    if first | second | third | fourth > 255:
+        return None
+    return IPv4Address(first << 24 | second << 16 | third << 8 | fourth)
 
 
 def why_not_endpoint(ip: IPAddress, service_cidrs: Sequence[IPNetwork] = ()) -> str:

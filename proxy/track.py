@@ -35,7 +35,7 @@ from proxy.ports import (
     parse_ip,
     why_not_unicast,
 )
-from proxy.slices import SliceRead, SliceReader, SliceRules, endpoints_by_port
+from proxy.slices import SliceRead, SliceReader, SliceRules, endpoints_by_port, read_slice
 
 # Whoever carries the first is proxied by somebody else; the second says that there is no virtual address.
 PROXY_NAME_LABEL = "service.kubernetes.io/service-proxy-name"
@@ -141,8 +141,11 @@ def track_objects(objects: ServiceObjects, rules: TrackRules, reader: SliceReade
     """
     slices = [piece for piece in objects.slices if is_ours(piece)]
     if objects.service is not None:
-        reads = (reader or SliceReader(rules.slices)).read(slices)
+        each = rules.slices
+        reads = reader.read(slices) if reader else [read_slice(piece, each) for piece in slices]
         found = track_service(objects.service, reads, rules)
+        if len(found.service_ports) < 2:
+            return found
         return Tracked(tuple(sorted(found.service_ports, key=_by_name)), found.refused)
     if objects.key:
         return Tracked()  # its Service may yet come
@@ -244,7 +247,9 @@ def _affinity_s(service: Service) -> int:
 
 
 def _balance(service: Service, rules: TrackRules) -> Balance | None:
-    text = service.metadata.annotations.get(BALANCE_ANNOTATION, "")
+    text = service.metadata.annotations.get(BALANCE_ANNOTATION)
+    if text is None:
+        return None
     found = next((balance for balance in Balance if balance.value == text), None)
     return None if found is Balance.CONSISTENT_HASH and not rules.hashes else found
 
