@@ -105,14 +105,15 @@ class Offer:
         self.taken = asyncio.Event()
         self._path = path
         self._sockets = sockets
-        self._listening = _listening(path)
-        self._identity = path.stat().st_ino
+        self._listening, self._identity = _listening(path)
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     def close(self) -> None:
         """Offer nothing any more."""
         self._task.cancel()
         self._listening.close()
+        if self.taken.is_set():
+            return  # the path is our successor's, or will be at any moment
         with suppress(OSError):
             if self._path.stat().st_ino == self._identity:  # not our successor's
                 self._path.unlink()
@@ -143,8 +144,8 @@ class Offer:
             log.warning("dns: hand-over: the successor went away; this server goes on")
 
 
-def _listening(path: Path) -> socket.socket:
-    """Return a socket bound at ``path``, in the place of what was there, for our user alone."""
+def _listening(path: Path) -> tuple[socket.socket, int]:
+    """Return a socket bound at ``path`` in the place of what was there, for our user alone; and its inode."""
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -153,10 +154,11 @@ def _listening(path: Path) -> socket.socket:
         listening.bind(str(fresh))
         fresh.chmod(0o600)
         listening.listen(1)
+        identity = fresh.stat().st_ino  # the path may be another's a moment later
         fresh.rename(path)
     except OSError as error:
         listening.close()
         raise InvalidInput(
             f"{path}: {error.strerror or error}", "name a socket in a directory that may be written to"
         ) from error
-    return listening
+    return listening, identity

@@ -174,6 +174,11 @@ def test_the_sockets_are_for_our_user_alone(tmp_path: Path) -> None:
             again.taken()
             await asyncio.wait_for(offer.taken.wait(), PATIENCE_S)
             offer.close()
+            assert await succeed(path) is None  # a path that nobody listens at is no predecessor
+            next_one = Offer(path, dict)
+            offer.close()
+            assert path.exists()  # it is the successor's
+            next_one.close()
             assert not path.exists()
         with pytest.raises(InvalidInput, match="handover: No such file or directory"):
             Offer(tmp_path / "missing" / "handover", dict)
