@@ -21,20 +21,8 @@ from collections.abc import Iterable, Iterator
 
 from cni.overlay import NodeNet, Tunnel
 from kubenet.model.links import IPAddress
-from kubenet.model.nft import (
-    Chain,
-    Elements,
-    Field,
-    Fields,
-    Goto,
-    Hook,
-    InInterface,
-    InSet,
-    Load,
-    Ruleset,
-    Set,
-    Verdict,
-)
+from kubenet.model.nft import Chain, Elements, Goto, Hook, InInterface, InSet, Load, Ruleset, Verdict
+from kubenet.model.nft_fields import Field, Fields, Set
 
 TABLE = "kubenet-overlay"
 _PRIORITY = -300  # before connection tracking

@@ -30,7 +30,6 @@ from kubenet.model.links import IPAddress, IPNetwork
 from kubenet.model.nft import (
     Chain,
     Family,
-    Field,
     From,
     FromElsewhere,
     Hook,
@@ -41,12 +40,12 @@ from kubenet.model.nft import (
     Rule,
     Ruleset,
     SendTo,
-    Set,
     To,
     ToThisNode,
     Translated,
     Verdict,
 )
+from kubenet.model.nft_fields import Field, Set
 from kubenet.model.protocol import Protocol
 
 TABLE = "kubenet-cni"

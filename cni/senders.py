@@ -24,7 +24,8 @@ from ipaddress import IPv6Address
 from cni.plan import mac_for
 from ipam.record import AllocationRecord
 from kubenet.model.links import IPAddress, MacAddress
-from kubenet.model.nft import Chain, Field, Hook, InInterface, InSet, Load, Rule, Set, Verdict
+from kubenet.model.nft import Chain, Hook, InInterface, InSet, Load, Rule, Verdict
+from kubenet.model.nft_fields import Field, Set
 
 MACS, V4, ARP, V6, TARGETS, SERVERS, ROUTERS = "macs", "v4", "arp", "v6", "targets", "servers", "routers"
 ADVERTS = "adverts"

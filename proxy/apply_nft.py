@@ -18,8 +18,9 @@ from typing import Protocol
 
 from kubenet.kernel.netlink import NetlinkError
 from kubenet.kernel.nlsocket import Resync
-from kubenet.model.nft import Chain, Family, Ruleset, Set
+from kubenet.model.nft import Chain, Family, Ruleset
 from kubenet.model.nft_change import RulesetChange, change_between
+from kubenet.model.nft_fields import Set
 from proxy import nft_names as n
 from proxy.backend import Applied, StateUnknown
 from proxy.compile_nft import assembled, base_chains

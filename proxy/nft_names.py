@@ -18,7 +18,8 @@ import hashlib
 from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv6Address
 
-from kubenet.model.nft import Family, Field, Load, Set
+from kubenet.model.nft import Family, Load
+from kubenet.model.nft_fields import Field, Set
 from kubenet.model.protocol import Protocol
 from proxy.ports import IPAddress
 

@@ -9,7 +9,8 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kubenet.model.nft import Field, Ruleset, width
+from kubenet.model.nft import Ruleset
+from kubenet.model.nft_fields import Field, width
 from proxy import nft_names as n
 
 _NUMBER = struct.Struct("=I")

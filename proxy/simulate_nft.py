@@ -23,7 +23,6 @@ from kubenet.model.nft import (
     ClearMark,
     Count,
     Dispatch,
-    Fields,
     Forget,
     From,
     FromThisNode,
@@ -45,8 +44,8 @@ from kubenet.model.nft import (
     ToThisNode,
     Translated,
     Verdict,
-    width,
 )
+from kubenet.model.nft_fields import Fields, width
 from proxy import nft_names as n
 from proxy.simulate import Arrives, Course, Host, Outcome, Packet, Step, Stopped
 

@@ -33,10 +33,12 @@ from kubenet.kernel.netlink import (
 )
 from kubenet.kernel.netns import NetNs
 from kubenet.kernel.nft_counters import Counted, counted_elements
-from kubenet.kernel.nft_rules import nfproto, packets_counted, rules_read
+from kubenet.kernel.nft_rules import nfproto
+from kubenet.kernel.nft_rules_read import packets_counted, rules_read
 from kubenet.kernel.nlsocket import ANSWER_WITHIN_S, DUMP_TRIES, Resync, open_socket
-from kubenet.model.nft import Chain, Elements, Family, Ruleset, Set
+from kubenet.model.nft import Chain, Elements, Family, Ruleset
 from kubenet.model.nft_change import RulesetChange
+from kubenet.model.nft_fields import Set
 
 RECEIVE_BUFFER_BYTES = 4 << 20
 LARGEST_ANSWER_BYTES = 1 << 18

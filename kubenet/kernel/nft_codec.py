@@ -28,8 +28,9 @@ from kubenet.kernel.netlink import (
     unpack,
 )
 from kubenet.kernel.nft_rules import be32, nfproto, rule_bytes
-from kubenet.model.nft import Chain, Elements, Family, Field, Fields, Hook, Set, width
+from kubenet.model.nft import Chain, Elements, Family, Hook
 from kubenet.model.nft_change import RulesetChange
+from kubenet.model.nft_fields import Field, Fields, Set, width
 
 NFGENMSG = struct.Struct("!BBH")  # family, version, resource
 _HEADER = struct.Struct("=IHHII")

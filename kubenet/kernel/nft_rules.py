@@ -1,4 +1,4 @@
-"""Rules as the kernel's expressions, and back as far as comparing needs it. *Pure.*
+"""Rules as the kernel's expressions. *Pure.*
 
 A rule is a row of small instructions over 16 registers of 4 bytes. A rule that chooses an endpoint lays its
 registers out like this (one column a field; an IPv6 address fills four registers, and all 16 are used):
@@ -19,10 +19,9 @@ Source: linux/netfilter/nf_tables.h; nft --debug=netlink prints the same instruc
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
 
 from kubenet.kernel import nft_uapi as nf
-from kubenet.kernel.netlink import CodecError, attribute, attributes, nested, text, text_in
+from kubenet.kernel.netlink import attribute, nested, text
 from kubenet.model.nft import (
     COMMENT_LENGTH,
     Always,
@@ -33,7 +32,6 @@ from kubenet.model.nft import (
     Count,
     Dispatch,
     Family,
-    Foreign,
     Forget,
     From,
     FromElsewhere,
@@ -51,7 +49,6 @@ from kubenet.model.nft import (
     Reject,
     Resume,
     Rule,
-    Rules,
     SendTo,
     Sentence,
     SetMark,
@@ -114,61 +111,6 @@ def rule_bytes(rule: Rule, family: Family) -> bytes:
     # linux userdata is ours to fill; nft reads type (0: comment), length, text.
     comment = bytes([0, len(words)]) + words
     return nested(nf.NFTA_RULE_EXPRESSIONS, expressions) + attribute(nf.NFTA_RULE_USERDATA, comment)
-
-
-def rules_read(told: list[bytes], wanted: Rules, family: Family) -> Rules:
-    """Return the rules of a chain that the kernel ``told``: the wanted ones where they are the same.
-
-    Raises CodecError.
-    """
-    read: list[Rule] = []
-    for place, body in enumerate(told):
-        expressions = _expressions(attributes(body).get(nf.NFTA_RULE_EXPRESSIONS, b""))
-        rule = wanted[place] if place < len(wanted) else None
-        if rule is not None and _covers(expressions, _wanted_expressions(rule, family)):
-            read.append(rule)
-        else:
-            read.append((Foreign(" ".join(name for name, _ in expressions) or "nothing"),))
-    return tuple(read)
-
-
-Expression: TypeAlias = tuple[str, Mapping[int, bytes]]
-
-
-def _wanted_expressions(rule: Rule, family: Family) -> list[Expression]:
-    return _expressions(attributes(rule_bytes(rule, family))[nf.NFTA_RULE_EXPRESSIONS])
-
-
-def _expressions(body: bytes) -> list[Expression]:
-    """Return the name and the attributes of each expression in a list of them."""
-    found: list[Expression] = []
-    offset = 0
-    while offset < len(body):
-        if len(body) - offset < 4:
-            raise CodecError(f"nftables: {len(body) - offset} bytes at the end are no expression")
-        (length,) = struct.unpack_from("=H", body, offset)
-        if not 4 <= length <= len(body) - offset:
-            raise CodecError(f"nftables: an expression of {length} bytes in {len(body) - offset}")
-        parts = attributes(body[offset + 4 : offset + length])
-        found.append((text_in(parts, nf.NFTA_EXPR_NAME), attributes(parts.get(nf.NFTA_EXPR_DATA, b""))))
-        offset += (length + 3) & ~3
-    return found
-
-
-def packets_counted(told: bytes) -> int:
-    """Return how many packets a rule that the kernel ``told`` has counted. Raises CodecError."""
-    for name, parts in _expressions(attributes(told).get(nf.NFTA_RULE_EXPRESSIONS, b"")):
-        if name == "counter":
-            return int.from_bytes(parts.get(nf.NFTA_COUNTER_PACKETS, b""), "big")
-    return 0
-
-
-def _covers(told: list[Expression], wanted: list[Expression]) -> bool:
-    """Return whether the kernel tells what we would; it adds what it defaults."""
-    return len(told) == len(wanted) and all(
-        name == other and all(parts.get(kind) == value for kind, value in want.items())
-        for (name, parts), (other, want) in zip(told, wanted, strict=True)
-    )
 
 
 def _register(word: int) -> int:

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from kubenet.diff import diff
-from kubenet.model.nft import Chain, Elements, Ruleset, Set, rule_text
+from kubenet.model.nft import Chain, Elements, Ruleset, rule_text
+from kubenet.model.nft_fields import Set
 
 
 @dataclass(frozen=True, slots=True)

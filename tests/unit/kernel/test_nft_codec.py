@@ -7,9 +7,11 @@ from hypothesis import strategies as st
 from kubenet.kernel import nft_codec as codec
 from kubenet.kernel import nft_uapi as nf
 from kubenet.kernel.netlink import CodecError, attribute, nested, unpack
-from kubenet.kernel.nft_rules import be32, rules_read
-from kubenet.model.nft import Field, Foreign, Set, Verdict
+from kubenet.kernel.nft_rules import be32
+from kubenet.kernel.nft_rules_read import rules_read
+from kubenet.model.nft import Foreign, Verdict
 from kubenet.model.nft_change import RulesetChange
+from kubenet.model.nft_fields import Field, Set
 
 PAIRS = Set((Field.ADDRESS_V4, Field.PORT), (Field.ADDRESS_V4,))
 

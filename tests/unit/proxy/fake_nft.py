@@ -3,8 +3,9 @@
 from collections.abc import Callable, Mapping
 
 from kubenet.kernel.nlsocket import Resync
-from kubenet.model.nft import Chain, Goto, Jump, Ruleset, Set
+from kubenet.model.nft import Chain, Goto, Jump, Ruleset
 from kubenet.model.nft_change import RulesetChange, patched
+from kubenet.model.nft_fields import Set
 
 
 class FakeNft:

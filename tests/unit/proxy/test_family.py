@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kubenet.errors import KubenetError
-from kubenet.model.nft import Chain, Ruleset, Set
+from kubenet.model.nft import Chain, Ruleset
 from kubenet.model.nft_change import RulesetChange, change_between
+from kubenet.model.nft_fields import Set
 from kubenet.model.objects import EndpointSlice, Service
 from proxy import nft_names as n
 from proxy.apply_nft import NftBackend
