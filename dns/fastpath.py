@@ -57,6 +57,9 @@ _DO_AT = 7  # the high octet of its flags, of which we only ever set DO
 _MOST_OPT_FORMS = 64
 _MOST_PARENTS = 4096
 _MOST_HEADS = 4096
+_KIND_BYTES, _MOST_KINDS = 2, 65536
+_SVC = b"\x03svc"
+_KEPT_ENDINGS = tuple((rtype.to_bytes(2, "big") + _IN).lower() for rtype in sorted(_KEPT_TYPES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +98,12 @@ class FastPath:
         self._ra = ra
         self._forms = {form: (number, edns) for number, (form, edns, _) in enumerate(_forms())}
         self._heads: dict[tuple[tuple[int, ...], int], tuple[bytes, ...]] = {}
-        self._plain: dict[bytes, _Tail] = {}
+        # Most tails are plain, and there are as many as names: number of the kind (2 octets) and records.
+        self._plain: dict[bytes, bytes] = {}
+        self._kinds: list[tuple[tuple[bytes, ...], list[int]]] = []  # heads, and what counts them
+        self._kind_numbers: dict[tuple[tuple[bytes, ...], int], bytes] = {}
         self._tails: dict[bytes, _Tail] = {}  # that are not plain
-        self._of_service: dict[ServiceKey, tuple[bytes, ...]] = {}
+        self._of_service: dict[ServiceKey, tuple[bytes, ...]] = {}  # names below the Service's own
         self._soa: dict[tuple[bytes, int], bytes] = {}  # by zone and where its name begins in the message
         self._opts: dict[bytes, tuple[int, bytes]] = {}
         self._parents: dict[bytes, _Parent] = {}
@@ -114,9 +120,16 @@ class FastPath:
         self._zone = zone
         self._soa.clear()
         for service in changed:
-            for key in self._of_service.pop(service, ()):
+            for key in (*self._own_keys(service), *self._of_service.pop(service, ())):
                 self._tails.pop(key, None)
                 self._plain.pop(key, None)
+
+    def _own_keys(self, service: ServiceKey) -> tuple[bytes, ...]:
+        """Return the keys of the Service's own name."""
+        name = (
+            names.prefixed(service[0]) + names.prefixed(service[1]) + _SVC + self._zone.config.naming.domain
+        )
+        return tuple(name + ending for ending in _KEPT_ENDINGS)
 
     def reply(self, message: bytes, way: int) -> bytes | None:  # noqa: C901 - a call costs as much as it all
         """Return the reply, or None if the slow path has to look at it. ``way``: see ``dns.tally``."""
@@ -139,13 +152,13 @@ class FastPath:
             limit = TCP_BYTES
         if tail is None:
             return self._look(message, end, number, limit, opt, way)
-        records = tail.records
-        if len(records) > limit - end - len(opt):
+        if len(tail) - _KIND_BYTES > limit - end - len(opt):
             return None
-        tail.tally[way] += 1
+        heads, tally = self._kinds[tail[0] << 8 | tail[1]]
+        tally[way] += 1
         if opt and opt[_DO_AT]:
             self.tallies.dnssec_ok += 1
-        return b"".join((message[:2], tail.heads[number], message[HEADER_BYTES:end], records, opt))
+        return b"".join((message[:2], heads[number], message[HEADER_BYTES:end], tail[_KIND_BYTES:], opt))
 
     def _look(self, message: bytes, end: int, number: int, limit: int, opt: bytes, way: int) -> bytes | None:
         """Reply from a tail that takes a thought, or deny the name."""
@@ -278,8 +291,22 @@ class FastPath:
         tail = self._tail(question, answer, denial=denial)
         if tail is not None:
             key = (question.name + question.wire[len(question.name) :]).lower()
-            (self._plain if tail.plain else self._tails)[key] = tail
-            self._of_service[answer.service] = (*self._of_service.get(answer.service, ()), key)
+            kind = self._kind_of(tail) if tail.plain else None
+            if kind is None:
+                self._tails[key] = tail
+            else:
+                self._plain[key] = kind + tail.records
+            if key not in self._own_keys(answer.service):
+                self._of_service[answer.service] = (*self._of_service.get(answer.service, ()), key)
+
+    def _kind_of(self, tail: _Tail) -> bytes | None:
+        """Return the number of what a plain tail shares with many others; None if there are too many."""
+        what = tail.heads, id(tail.tally)
+        known = self._kind_numbers.get(what)
+        if known is None and len(self._kinds) < _MOST_KINDS:
+            known = self._kind_numbers[what] = len(self._kinds).to_bytes(_KIND_BYTES, "big")
+            self._kinds.append((tail.heads, tail.tally))
+        return known
 
     def _keep_soa(self, question: Question, soa: RRset) -> None:
         only = _written(question, Answer(Rcode.NXDOMAIN, authority=(soa,)))

@@ -2,15 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from sys import intern
 from typing import TypeAlias, TypeVar
 
+from dns import trim
 from dns.feed import ClusterFeed
 from kubenet.client.cache import Change
 from kubenet.client.informer import Informer
-from kubenet.client.packing import Whole
+from kubenet.client.packing import Packing
 from kubenet.client.transport import ApiClient
-from kubenet.model.objects import EndpointSlice, KubeObject, Namespace, ObjectMeta, Pod, Service
+from kubenet.model.objects import EndpointSlice, KubeObject, Namespace, Pod, Service
 from kubenet.model.resources import ENDPOINTSLICES, NAMESPACES, PODS, SERVICES, Resource
 
 ObjectT = TypeVar("ObjectT", bound=KubeObject)
@@ -28,28 +28,6 @@ class Scope:
     namespace_labels: str = ""  # a selector of Namespaces
 
 
-_NOTHING: dict[str, str] = {}  # one for all; nobody changes it
-
-
-def _fresh(text: str) -> str:
-    """Return a copy: a text that lies among the objects of a list keeps their memory from coming back."""
-    return text.encode().decode()
-
-
-def _version_of(each: ObjectT) -> ObjectT:
-    """Return what the cache needs of an object: the zone holds the rest in a form of its own."""
-    metadata = each.metadata
-    kept = ObjectMeta(
-        name=_fresh(metadata.name),
-        namespace=intern(metadata.namespace),
-        uid=_fresh(metadata.uid),
-        resource_version=_fresh(metadata.resource_version),
-        labels=_NOTHING,
-        annotations=_NOTHING,
-    )
-    return type(each)(metadata=kept)
-
-
 def follow(client: ApiClient, feed: ClusterFeed, poke: Callable[[], None], scope: Scope) -> Informers:
     """Return the informers, not yet running, that tell ``feed`` all there is; ``poke`` after each word."""
 
@@ -59,10 +37,11 @@ def follow(client: ApiClient, feed: ClusterFeed, poke: Callable[[], None], scope
     def informer(
         resource: Resource,
         type_: type[ObjectT],
+        trimmed: Callable[[ObjectT], ObjectT],
         take: Callable[[str, ObjectT | None], None],
         labels: str = "",
     ) -> Informer[ObjectT]:
-        made = Informer(client, resource, type_, label_selector=labels, keep=Whole(_version_of))
+        made = Informer(client, resource, type_, label_selector=labels, keep=Packing(type_, trimmed))
 
         def changed(change: Change[ObjectT]) -> None:
             if shown(change.key):
@@ -73,11 +52,11 @@ def follow(client: ApiClient, feed: ClusterFeed, poke: Callable[[], None], scope
         return made
 
     informers: Informers = [
-        informer(SERVICES, Service, feed.service, scope.labels),
-        informer(NAMESPACES, Namespace, feed.namespace, scope.namespace_labels),
+        informer(SERVICES, Service, trim.service, feed.service, scope.labels),
+        informer(NAMESPACES, Namespace, trim.namespace, feed.namespace, scope.namespace_labels),
     ]
     if scope.endpoints:
-        informers.append(informer(ENDPOINTSLICES, EndpointSlice, feed.endpoint_slice))
+        informers.append(informer(ENDPOINTSLICES, EndpointSlice, trim.endpoint_slice, feed.endpoint_slice))
     if scope.pods:
-        informers.append(informer(PODS, Pod, feed.pod))
+        informers.append(informer(PODS, Pod, trim.pod, feed.pod))
     return informers

@@ -119,7 +119,8 @@ class Zone:
     synced: bool = False  # whether what is not here is known not to exist
     services: ShardedMap[ServiceKey, ServiceRecords] = field(default_factory=ShardedMap)
     namespaces: ShardedMap[bytes, int] = field(default_factory=_nothing)  # 1 for it, 1 for each Service in it
-    owners: ShardedMap[bytes, tuple[Owner, ...]] = field(default_factory=ShardedMap)
+    # By address, the labels of each owner one behind the other: most have one, and there are many.
+    owners: ShardedMap[bytes, tuple[bytes, ...]] = field(default_factory=ShardedMap)
     pods: ShardedMap[tuple[bytes, bytes], int] = field(default_factory=ShardedMap)  # namespace, address
     tenants: ShardedMap[bytes, frozenset[bytes]] = field(default_factory=ShardedMap)  # address -> namespaces
 
@@ -171,7 +172,7 @@ class Zone:
         """Return our names with their addresses: Services that hold an address of ours, or a made-up name."""
         found: dict[WireName, tuple[bytes, ...]] = {}
         for packed in self._own_packed:
-            for key, host in sorted(self.owners.get(packed) or ()):
+            for key, host in self._owners_of(packed):
                 if service := self.services.get(key):
                     label = host if service.headless else b""
                     found[service.host_name(label)] = service.hosts[label] if label else service.cluster_ips
@@ -205,8 +206,11 @@ class Zone:
         targets = self._pointers(packed)
         return FixedPlace((RRset(name, RType.PTR, self._ttl_s, targets),)) if targets else None
 
+    def _owners_of(self, packed: bytes) -> list[Owner]:
+        return _unpacked(self.owners.get(packed))
+
     def _pointers(self, packed: bytes) -> tuple[WireName, ...]:
-        owners = sorted(self.owners.get(packed) or ())
+        owners = self._owners_of(packed)
         own = [owner for owner in owners if not owner[1]]  # a cluster IP is a Service's alone
         found = ((self.services.get(key), label) for key, label in own or owners)
         return tuple(service.host_name(label) for service, label in found if service)
@@ -235,7 +239,7 @@ class Zone:
         real = {key: new for key, new in changes.items() if self.services.get(key) != new}
         if not real:
             return self
-        owners: dict[bytes, tuple[Owner, ...] | None] = {}
+        owners: dict[bytes, tuple[bytes, ...] | None] = {}
         namespaces: dict[bytes, int | None] = {}
         for key, new in real.items():
             old = self.services.get(key)
@@ -253,7 +257,7 @@ class Zone:
 
     def _move_owners(
         self,
-        owners: dict[bytes, tuple[Owner, ...] | None],
+        owners: dict[bytes, tuple[bytes, ...] | None],
         old: ServiceRecords | None,
         new: ServiceRecords | None,
     ) -> None:
@@ -263,8 +267,8 @@ class Zone:
         assert service is not None
         for packed, label in had ^ has:
             owner: Owner = (service.key, label)
-            holders = owners.get(packed, self.owners.get(packed)) or ()
-            owners[packed] = tuple(sorted({*holders} ^ {owner})) or None  # a set of one is four times as big
+            holders = _unpacked(owners.get(packed, self.owners.get(packed)))
+            owners[packed] = _packed({*holders} ^ {owner}) or None
 
     def with_namespace(self, label: bytes, *, exists: bool) -> "Zone":
         """Return the zone after a Namespace came or went. Call it once for each coming and each going."""
@@ -302,3 +306,12 @@ def _dashed_address(label: bytes) -> bytes | None:
         return ip_address(text.replace("-", "." if dotted else ":")).packed
     except ValueError:
         return None
+
+
+def _packed(owners: Iterable[Owner]) -> tuple[bytes, ...]:
+    return tuple(label for key, host in sorted(owners) for label in (*key, host))
+
+
+def _unpacked(labels: tuple[bytes, ...] | None) -> list[Owner]:
+    found = labels or ()
+    return [((found[at], found[at + 1]), found[at + 2]) for at in range(0, len(found), 3)]
