@@ -172,8 +172,8 @@ class UdpListener:
         reply: Response | None = None
         if quick and source[1] > REFLECTORS_MOST:
             reply = quick(message, self._way)
-        send = partial(self._send_soon, source, ancillary)
         if reply is None:
+            send = partial(self._send_soon, source, ancillary)
             if source[1] > REFLECTORS_MOST and self._responder.pass_on(message, self._way, send):
                 return
             reply = self._reply_to(message, source)
@@ -182,7 +182,7 @@ class UdpListener:
             if self._meter:
                 self._meter.one("udp", len(message), len(reply), self._loop.time() - began)
         elif isinstance(reply, Forwarding):
-            self._forward(reply, send)
+            self._forward(reply, partial(self._send_soon, source, ancillary))
 
     def _reply_to(self, message: bytes, source: Source) -> Response | None:
         if source[1] in REFLECTORS:
