@@ -149,9 +149,7 @@ PartT = TypeVar("PartT", Version, Name, Config, Collection)
 def part(stdin: bytes, kind: type[PartT]) -> PartT:
     """Return the fields of the configuration that ``kind`` has. Raises CniError."""
     try:
-        return msgspec.json.decode(stdin, type=kind)
-    except msgspec.ValidationError:
-        return _without_nulls(stdin, kind)
+        return _decoded(stdin, kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         reason = "it is empty" if not stdin.strip() else str(error)
         raise CniError(
@@ -159,12 +157,18 @@ def part(stdin: bytes, kind: type[PartT]) -> PartT:
         ) from error
 
 
-def _without_nulls(stdin: bytes, kind: type[PartT]) -> PartT:
-    """Return the fields as a program in Go reads them, for which null is as good as nothing."""
+def _decoded(stdin: bytes, kind: type[PartT]) -> PartT:
+    """Return the fields as a program in Go reads them, for which null is as good as nothing.
+
+    Raises CniError for JSON that is no configuration, and what the decoder raises for what is no JSON: of a
+    text that is neither, the first mistake need not be the one that counts.
+    """
     try:
-        told = {
-            key: value for key, value in msgspec.json.decode(stdin, type=dict).items() if value is not None
-        }
+        return msgspec.json.decode(stdin, type=kind)
+    except msgspec.ValidationError:
+        content = msgspec.json.decode(stdin)
+    told = {k: v for k, v in content.items() if v is not None} if isinstance(content, dict) else content
+    try:
         return msgspec.convert(told, type=kind)
     except msgspec.ValidationError as error:
         raise CniError(

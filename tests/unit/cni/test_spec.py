@@ -288,6 +288,13 @@ def test_any_input_is_a_request_or_a_numbered_error_and_nothing_else(
     assert request.command.value == env["CNI_COMMAND"]
 
 
+def test_a_text_that_ends_too_early_is_no_json_whatever_it_says_before() -> None:
+    env = {"CNI_COMMAND": "VERSION", "CNI_CONTAINERID": "c", "CNI_IFNAME": "eth0", "CNI_PATH": "/x"}
+    with pytest.raises(CniError) as refused:
+        parse(env, b'{"cniVersion":0')
+    assert refused.value.code is Code.DECODING_FAILURE
+
+
 def test_P1_what_the_runtime_offers_may_be_spelt_as_go_spells_its_structures() -> None:
     # containerd passes its own structures on, whose fields have no JSON names.
     wished = {
