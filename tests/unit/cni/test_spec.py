@@ -14,6 +14,7 @@ from cni.spec import (
     VERSIONS,
     Attachment,
     CniError,
+    Code,
     Command,
     Dns,
     Request,
